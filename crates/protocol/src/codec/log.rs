@@ -1,0 +1,328 @@
+//! Entries, attestations, certificates and snapshots.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::DecodeError;
+use super::convert::{self as c, Result, bytes_of, list_of};
+use crate::admission::Admission;
+use crate::credential::LeafCertificate;
+use crate::ids::{Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use crate::judge::Standing;
+use crate::limits;
+use crate::log::checkpoint::{Attestation, Checkpoint, Mark};
+use crate::log::voters::Voters;
+use crate::member::{Entries, Entry};
+use crate::room::{Creation, CreationBody, Invite, Role, RoomContext};
+use crate::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
+use crate::wire::v1 as w;
+
+fn schema(_: prost::DecodeError) -> DecodeError {
+    DecodeError::Schema
+}
+
+pub(super) fn entries_to_wire(e: &Entries) -> w::Entries {
+    w::Entries {
+        room: e.room.0,
+        first_seq: e.first.0,
+        term: e.term.0,
+        epoch: e.epoch.0,
+        time_s: e.time,
+        first_new_sender: e.first_new_sender,
+        new_senders: list_of(e.new_senders.iter().map(|p| p.0)),
+        entries: e
+            .entries
+            .iter()
+            .map(|entry| w::Entry {
+                sender: entry.sender,
+                device: entry.device.into(),
+                counter: entry.counter,
+                kind: entry.kind as u32,
+                epoch_delta: entry.epoch_delta,
+                time_delta_s: entry.time_delta,
+                body: entry.body.clone(),
+                group_info_hash: entry.group_info_hash.map_or_else(Bytes::new, |hash| bytes_of(&hash.0)),
+            })
+            .collect(),
+    }
+}
+
+pub(super) fn entries_from_wire(e: w::Entries) -> Result<Entries> {
+    c::bounded(&e.entries, "entries", limits::BATCH_ENTRIES_MAX)?;
+    let entries = e.entries.into_iter().map(|entry| {
+        let kind = c::kind(entry.kind)?;
+        let group_info_hash = match kind {
+            crate::log::Kind::Commit | crate::log::Kind::Creation => Some(c::hash(&entry.group_info_hash, "GroupInfo hash")?),
+            _ => None,
+        };
+        let limit = if kind == crate::log::Kind::Creation { limits::TREE_BYTES_MAX } else { limits::BODY_BYTES_MAX };
+        Ok(Entry {
+            sender: entry.sender,
+            device: c::device(entry.device)?,
+            counter: c::number(entry.counter, "counter")?,
+            kind,
+            epoch_delta: entry.epoch_delta,
+            time_delta: c::number(entry.time_delta_s, "time")?,
+            body: c::blob(entry.body, "body", limit)?,
+            group_info_hash,
+        })
+    });
+    Ok(Entries {
+        room: RoomNumber(e.room),
+        first: Seq(c::number(e.first_seq, "sequence number")?),
+        term: Term(e.term),
+        epoch: Epoch(c::number(e.epoch, "epoch")?),
+        time: c::number(e.time_s, "time")?,
+        first_new_sender: e.first_new_sender,
+        new_senders: c::bounded(&e.new_senders, "senders", limits::SENDERS_MAX)?.iter().map(|p| c::pseudonym(p)).collect::<Result<_>>()?,
+        entries: entries.collect::<Result<_>>()?,
+    })
+}
+
+pub(super) fn mark_to_wire(mark: &Mark) -> w::Mark {
+    w::Mark {
+        coop: mark.coop.to_string(),
+        cosigned_at_s: mark.cosignature.map_or(0, |(at, _)| at.0),
+        cosignature: mark.cosignature.map_or_else(Bytes::new, |(_, signature)| bytes_of(&signature.0)),
+        held: mark.held.map_or_else(Bytes::new, |signature| bytes_of(&signature.0)),
+    }
+}
+
+pub(super) fn mark_from_wire(mark: &w::Mark) -> Result<Mark> {
+    let optional = |bytes: &[u8]| if bytes.is_empty() { Ok(None) } else { c::signature(bytes, "mark").map(Some) };
+    let at = UnixSeconds(c::number(mark.cosigned_at_s, "time")?);
+    Ok(Mark {
+        coop: c::coop_name(&mark.coop)?,
+        cosignature: optional(&mark.cosignature)?.map(|signature| (at, signature)),
+        held: optional(&mark.held)?,
+    })
+}
+
+pub(super) fn attestation_to_wire(room: RoomNumber, a: &Attestation) -> w::Attestation {
+    w::Attestation {
+        room: room.0,
+        size: a.checkpoint.size,
+        term: a.checkpoint.term.0,
+        root: bytes_of(&a.checkpoint.root.0),
+        hub: a.hub.to_string(),
+        checkpoint: bytes_of(&a.signature.0),
+        marks: a.marks.iter().map(mark_to_wire).collect(),
+    }
+}
+
+/// The wire names the room by number; the caller knows its id and puts it in.
+pub(super) fn attestation_from_wire(a: &w::Attestation) -> Result<(RoomNumber, Attestation)> {
+    let checkpoint = Checkpoint {
+        room: RoomId([0; 32]),
+        term: Term(a.term),
+        size: c::number(a.size, "size")?,
+        root: c::hash(&a.root, "root")?,
+    };
+    let marks = c::bounded(&a.marks, "marks", limits::MARKS_MAX)?.iter().map(mark_from_wire).collect::<Result<_>>()?;
+    let attestation = Attestation { checkpoint, hub: c::coop_name(&a.hub)?, signature: c::signature(&a.checkpoint, "checkpoint")?, marks };
+    Ok((RoomNumber(a.room), attestation))
+}
+
+/// As it is stored. The room's id is not in the bytes.
+pub fn encode_attestation(attestation: &Attestation) -> Bytes {
+    attestation_to_wire(RoomNumber(0), attestation).encode_to_vec().into()
+}
+
+pub fn decode_attestation(room: RoomId, bytes: &[u8]) -> Result<Attestation> {
+    let wire = w::Attestation::decode(bytes).map_err(schema)?;
+    let (_, mut attestation) = attestation_from_wire(&wire)?;
+    attestation.checkpoint.room = room;
+    // What stands on disk is what was written: a changed byte that still parses is no attestation of ours.
+    if encode_attestation(&attestation) != bytes { Err(DecodeError::Schema) } else { Ok(attestation) }
+}
+
+fn context_to_wire(context: &RoomContext) -> w::RoomContext {
+    w::RoomContext {
+        roles: context.roles.iter().map(|(who, role)| w::RoleGrant { pseudonym: bytes_of(&who.0), role: *role as u32 }).collect(),
+        invites: context
+            .invites
+            .iter()
+            .map(|invite| w::Invite { key: bytes_of(&invite.key.0), expires_s: invite.expires.0, uses: invite.uses })
+            .collect(),
+        voters: context.voters.names.iter().map(ToString::to_string).collect(),
+        tie_breaker: context.voters.tie_breaker.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+pub fn encode_context(context: &RoomContext) -> Vec<u8> {
+    context_to_wire(context).encode_to_vec()
+}
+
+/// Its own bounds are for [`RoomContext::check`].
+pub fn decode_context(bytes: &[u8]) -> Result<RoomContext> {
+    let wire = w::RoomContext::decode(bytes).map_err(schema)?;
+    let roles = c::bounded(&wire.roles, "roles", limits::ROLE_GRANTS_MAX)?.iter().map(|grant| {
+        Ok((c::pseudonym(&grant.pseudonym)?, Role::from_number(grant.role).ok_or(DecodeError::Field("role"))?))
+    });
+    let invites = c::bounded(&wire.invites, "invites", limits::ROOM_INVITES_MAX)?.iter().map(|invite| {
+        let expires = UnixSeconds(c::number(invite.expires_s, "expiry")?);
+        Ok(Invite { key: c::key(&invite.key, "invite key")?, expires, uses: invite.uses })
+    });
+    let names = c::bounded(&wire.voters, "voters", limits::VOTERS_MAX)?.iter().map(|name| c::coop_name(name));
+    let tie_breaker = if wire.tie_breaker.is_empty() { None } else { Some(c::coop_name(&wire.tie_breaker)?) };
+    Ok(RoomContext {
+        roles: roles.collect::<Result<_>>()?,
+        invites: invites.collect::<Result<_>>()?,
+        voters: Voters { names: names.collect::<Result<_>>()?, tie_breaker },
+    })
+}
+
+pub fn encode_creation(creation: &Creation) -> Vec<u8> {
+    w::Creation {
+        nonce: bytes_of(&creation.nonce),
+        creator_key: bytes_of(&creation.creator_key.0),
+        context: encode_context(&creation.context).into(),
+        hub: creation.hub.name.to_string(),
+        hub_key: bytes_of(&creation.hub.key.0),
+        created_s: creation.created.0,
+    }
+    .encode_to_vec()
+}
+
+pub fn decode_creation(bytes: &[u8]) -> Result<Creation> {
+    let wire = w::Creation::decode(bytes).map_err(schema)?;
+    Ok(Creation {
+        nonce: c::array(&wire.nonce, "nonce")?,
+        creator_key: c::key(&wire.creator_key, "creator's key")?,
+        context: decode_context(&wire.context)?,
+        hub: c::coop(&wire.hub, &wire.hub_key)?,
+        created: UnixSeconds(c::number(wire.created_s, "time")?),
+    })
+}
+
+pub fn encode_creation_body(body: &CreationBody) -> Vec<u8> {
+    w::CreationBody { creation: bytes_of(&body.creation), group_info: bytes_of(&body.group_info), tree: bytes_of(&body.tree) }.encode_to_vec()
+}
+
+pub fn decode_creation_body(bytes: &[u8]) -> Result<CreationBody> {
+    let wire = w::CreationBody::decode(bytes).map_err(schema)?;
+    Ok(CreationBody {
+        creation: wire.creation.into(),
+        group_info: c::blob(wire.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?.into(),
+        tree: c::blob(wire.tree, "tree", limits::TREE_BYTES_MAX)?.into(),
+    })
+}
+
+pub fn encode_admission(admission: &Admission) -> Vec<u8> {
+    w::Admission {
+        invite_key: bytes_of(&admission.invite.0),
+        use_number: admission.use_number,
+        group_info_hash: bytes_of(&admission.group_info_hash.0),
+        signature: bytes_of(&admission.signature.0),
+    }
+    .encode_to_vec()
+}
+
+pub fn decode_admission(bytes: &[u8]) -> Result<Admission> {
+    let wire = w::Admission::decode(bytes).map_err(schema)?;
+    Ok(Admission {
+        invite: c::key(&wire.invite_key, "invite key")?,
+        use_number: wire.use_number,
+        group_info_hash: c::hash(&wire.group_info_hash, "GroupInfo hash")?,
+        signature: c::signature(&wire.signature, "admission")?,
+    })
+}
+
+pub(super) fn certificate_to_wire(certificate: &LeafCertificate) -> w::LeafCertificate {
+    w::LeafCertificate {
+        pseudonym: bytes_of(&certificate.pseudonym.0),
+        device: certificate.device.into(),
+        coop: certificate.coop.name.to_string(),
+        coop_key: bytes_of(&certificate.coop.key.0),
+        not_after_s: certificate.not_after.0,
+        signature: bytes_of(&certificate.signature.0),
+    }
+}
+
+pub(super) fn certificate_from_wire(wire: &w::LeafCertificate) -> Result<LeafCertificate> {
+    Ok(LeafCertificate {
+        pseudonym: c::pseudonym(&wire.pseudonym)?,
+        device: c::device(wire.device)?,
+        coop: c::coop(&wire.coop, &wire.coop_key)?,
+        not_after: UnixSeconds(c::number(wire.not_after_s, "expiry")?),
+        signature: c::signature(&wire.signature, "certificate")?,
+    })
+}
+
+pub fn encode_certificate(certificate: &LeafCertificate) -> Vec<u8> {
+    certificate_to_wire(certificate).encode_to_vec()
+}
+
+pub fn decode_certificate(bytes: &[u8]) -> Result<LeafCertificate> {
+    certificate_from_wire(&w::LeafCertificate::decode(bytes).map_err(schema)?)
+}
+
+pub fn encode_room_snapshot(s: &RoomSnapshot) -> Bytes {
+    w::RoomSnapshot {
+        size: s.size,
+        frontier: list_of(s.frontier.iter().map(|hash| hash.0)),
+        term: s.term.0,
+        epoch: s.epoch.0,
+        created_s: s.created.0,
+        last_time_s: s.last_time.0,
+        counters: s.counters.iter().map(|last| w::DeviceCounters { last: last.clone() }).collect(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+pub fn decode_room_snapshot(bytes: &[u8]) -> Result<RoomSnapshot> {
+    let s = w::RoomSnapshot::decode(bytes).map_err(schema)?;
+    let counters = s.counters.into_iter().map(|counters| {
+        c::bounded(&counters.last, "devices", limits::DEVICES_MAX)?;
+        Ok(counters.last)
+    });
+    Ok(RoomSnapshot {
+        size: c::number(s.size, "size")?,
+        frontier: c::hashes(&s.frontier, "frontier", limits::TREE_LEVELS_MAX)?,
+        term: Term(s.term),
+        epoch: Epoch(c::number(s.epoch, "epoch")?),
+        created: UnixSeconds(c::number(s.created_s, "time")?),
+        last_time: UnixSeconds(c::number(s.last_time_s, "time")?),
+        counters: counters.collect::<Result<_>>()?,
+    })
+}
+
+pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
+    w::GroupSnapshot {
+        creation: s.creation.clone(),
+        group_info: s.group_info.clone(),
+        tree: s.tree.clone(),
+        last_commit_seq: s.last_commit.0,
+        senders: s
+            .senders
+            .iter()
+            .map(|sender| w::Sender { pseudonym: bytes_of(&sender.pseudonym.0), standing: sender.standing as u32, coop: sender.coop.to_string() })
+            .collect(),
+        invite_uses: s.invite_uses.iter().map(|(key, numbers)| w::InviteUses { key: bytes_of(&key.0), numbers: numbers.clone() }).collect(),
+        coops: s.coops.iter().map(|coop| w::CoopKey { name: coop.name.to_string(), key: bytes_of(&coop.key.0) }).collect(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+pub fn decode_group_snapshot(bytes: &[u8]) -> Result<GroupSnapshot> {
+    let s = w::GroupSnapshot::decode(Bytes::copy_from_slice(bytes)).map_err(schema)?;
+    let senders = s.senders.iter().map(|sender| {
+        Ok(Sender {
+            pseudonym: c::pseudonym(&sender.pseudonym)?,
+            standing: Standing::from_number(sender.standing).ok_or(DecodeError::Field("standing"))?,
+            coop: c::coop_name(&sender.coop)?,
+        })
+    });
+    let uses = s.invite_uses.iter().map(|uses| Ok((c::key(&uses.key, "invite key")?, uses.numbers.clone())));
+    Ok(GroupSnapshot {
+        creation: s.creation,
+        group_info: s.group_info,
+        tree: s.tree,
+        last_commit: Seq(c::number(s.last_commit_seq, "sequence number")?),
+        senders: senders.collect::<Result<_>>()?,
+        invite_uses: uses.collect::<Result<_>>()?,
+        coops: s.coops.iter().map(|coop| c::coop(&coop.name, &coop.key)).collect::<Result<_>>()?,
+    })
+}

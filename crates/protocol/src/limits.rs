@@ -1,0 +1,124 @@
+//! Every bound of the protocol and of the servers, with its unit in its name. Reaching one gives a typed answer.
+
+/// Largest WebSocket message of a member's session, either way, bytes.
+pub const MEMBER_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Largest message before a session is authenticated, bytes.
+pub const UNAUTHENTICATED_FRAME_BYTES_MAX: usize = 1024;
+/// Largest WebSocket message of a link between co-ops, bytes.
+pub const LINK_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of an entry, bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest ratchet tree that is served or taken, bytes.
+pub const TREE_BYTES_MAX: usize = 160 * 1024;
+/// Largest signed GroupInfo without its tree, bytes.
+pub const GROUP_INFO_BYTES_MAX: usize = 8 * 1024;
+/// Largest opened content, bytes, after unpacking.
+pub const CONTENT_BYTES_MAX: usize = 32 * 1024;
+/// Longest text of a message, characters.
+pub const TEXT_CHARS_MAX: usize = 4_000;
+/// Longest note of a check-in, characters.
+pub const NOTE_CHARS_MAX: usize = 500;
+/// Most feeling words in a check-in.
+pub const WORDS_MAX: usize = 5;
+/// Longest feeling word, characters.
+pub const WORD_CHARS_MAX: usize = 40;
+/// Longest display name or room name, characters.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Longest name of a co-op (a DNS name), bytes.
+pub const COOP_NAME_BYTES_MAX: usize = 253;
+/// Most entries in one batch on a session or a link.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+/// Most bytes of bodies in one batch.
+pub const BATCH_BYTES_MAX: usize = 128 * 1024;
+/// Most headers in one page.
+pub const HEADERS_PAGE_MAX: usize = 512;
+/// Most senders (pseudonyms that ever wrote) in a room.
+pub const SENDERS_MAX: usize = 10_000;
+/// Most devices of an account.
+pub const DEVICES_MAX: usize = 16;
+/// Most open invites in a room.
+pub const ROOM_INVITES_MAX: usize = 32;
+/// Most roles granted in a room.
+pub const ROLE_GRANTS_MAX: usize = 64;
+/// Most voters of a room.
+pub const VOTERS_MAX: usize = 15;
+/// Most times that one invite can be used.
+pub const INVITE_USES_MAX: u32 = 1_000;
+/// How long a room invite stays open unless told, seconds of header time.
+pub const INVITE_LIFETIME_S: u64 = 14 * 24 * 3600;
+/// Most marks of co-ops in one attestation.
+pub const MARKS_MAX: usize = 64;
+/// Past epochs whose application messages the hub still orders and a client still opens.
+pub const PAST_EPOCHS_MAX: u64 = 5;
+/// Deepest Merkle tree (the log holds fewer than 2^48 entries), levels.
+pub const TREE_LEVELS_MAX: usize = 48;
+/// Longest detail of a refusal, bytes.
+pub const DETAIL_BYTES_MAX: usize = 300;
+/// Longest signed note that is parsed, bytes.
+pub const NOTE_BYTES_MAX: usize = 16 * 1024;
+/// How long a leaf's certificate is valid, seconds; its end is rounded up to a day so that it tells little.
+pub const LEAF_CERTIFICATE_LIFETIME_S: u64 = 400 * 24 * 3600;
+/// How long a link key's certificate is valid, seconds.
+pub const LINK_KEY_LIFETIME_S: u64 = 90 * 24 * 3600;
+
+/// A session must have authenticated within this time, milliseconds.
+pub const AUTHENTICATION_MS_MAX: u64 = 10_000;
+/// HTTP request head, milliseconds.
+pub const REQUEST_HEAD_MS_MAX: u64 = 10_000;
+/// TLS handshake, milliseconds.
+pub const TLS_HANDSHAKE_MS_MAX: u64 = 10_000;
+/// A message, once begun, must be complete within this time, milliseconds: a floor under the byte rate beneath the
+/// WebSocket's own framing.
+pub const MESSAGE_MS_MAX: u64 = 30_000;
+/// Connections to the members' side that are open at once.
+pub const CONNECTIONS_MAX: usize = 12_000;
+/// Connections that have not authenticated yet, at once.
+pub const UNAUTHENTICATED_MAX: usize = 2_000;
+/// Connections on the link port that have not shown a neighbour's key yet, at once.
+pub const LINK_STRANGERS_MAX: usize = 32;
+/// Outgoing messages queued for one session before it is marked lagging.
+pub const SESSION_QUEUE_MESSAGES_MAX: usize = 256;
+/// Outgoing messages queued for one link.
+pub const LINK_QUEUE_MESSAGES_MAX: usize = 256;
+/// Bytes of one WebSocket's write buffer before it is flushed.
+pub const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
+/// Entries that one session may have sent without their being stored.
+pub const SESSION_UNSTORED_MAX: usize = 256;
+/// Frames that a session may send per second, sustained.
+pub const SESSION_FRAMES_PER_SECOND: u32 = 200;
+/// Frames that a session may send in one burst.
+pub const SESSION_FRAMES_BURST: u32 = 400;
+/// Watches that one session may have open.
+pub const SESSION_WATCHES_MAX: usize = 64;
+/// Entries of members waiting here for their hub, per room.
+pub const PENDING_PER_ROOM_MAX: usize = 10_000;
+/// Entries handed to a hub and not yet answered, per link.
+pub const SUBMITS_IN_FLIGHT_MAX: usize = 128;
+/// Batches sent to a mirror and not yet attested, per room.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Requests of sessions waiting for a neighbour's answer, per link.
+pub const LINK_REQUESTS_MAX: usize = 256;
+/// Inputs waiting for the co-op's machine.
+pub const INPUTS_QUEUED_MAX: usize = 4_096;
+/// Inputs that the co-op's machine takes before it commits.
+pub const INPUTS_PER_ROUND_MAX: usize = 512;
+/// Neighbours of a co-op.
+pub const NEIGHBOURS_MAX: usize = 256;
+/// Rooms of a co-op.
+pub const ROOMS_MAX: usize = 100_000;
+/// First retry of a lost link comes within this time, milliseconds.
+pub const LINK_RETRY_FIRST_MS: u64 = 200;
+/// No retry of a lost link waits longer, milliseconds.
+pub const LINK_RETRY_MS_MAX: u64 = 1_500;
+/// Silence on a link after which a ping is sent, milliseconds.
+pub const LINK_PING_MS: u64 = 5_000;
+/// Silence on a link after which it is closed, milliseconds.
+pub const LINK_DEAD_MS: u64 = 15_000;
+/// A drain ends after this time whatever is left, milliseconds.
+pub const DRAIN_MS_MAX: u64 = 5_000;
+/// A neighbour's answer to a member's request, milliseconds.
+pub const LINK_REQUEST_MS_MAX: u64 = 10_000;
+/// Attempts of a client to join a room whose epoch keeps moving.
+pub const JOIN_ATTEMPTS_MAX: u32 = 16;
+/// Entries in a client's outbox.
+pub const OUTBOX_MAX: usize = 1_000;

@@ -1,0 +1,53 @@
+//! Frames on the link between two co-ops. See `docs/protocol.md` for when each is sent.
+
+use bytes::Bytes;
+
+use crate::agreement::LinkCertificate;
+use crate::error::Code;
+use crate::ids::{Coop, EntryId, Epoch, RoomId, RoomNumber, Seq};
+use crate::log::Kind;
+use crate::log::checkpoint::{Attestation, Mark};
+use crate::member::{Entries, FetchGroup, Group, RequestId};
+use crate::sign::Signature;
+
+/// Spoken here.
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkFrame {
+    Hello { version: u32, coop: Coop, certificate: LinkCertificate },
+    Agreement { document: Bytes, signature: Signature },
+    Follow { room: RoomNumber, id: RoomId, from: Seq },
+    Unfollow { room: RoomNumber },
+    Batch(Box<Batch>),
+    Attest { room: RoomNumber, size: u64, mark: Mark },
+    Attested { room: RoomNumber, attestation: Attestation },
+    Submit { id: u64, submission: Submission },
+    Submitted { id: u64, outcome: Result<(), (Code, String)> },
+    FetchGroup(FetchGroup),
+    Group { request: RequestId, group: Box<Group> },
+    Error { code: Code, detail: String },
+    Ping { id: u64 },
+    Pong { id: u64 },
+}
+
+/// Part of a room's log with what a mirror needs to verify it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    pub entries: Entries,
+    /// Of the commits in it: index in the batch, exact bytes.
+    pub group_infos: Vec<(u32, Bytes)>,
+    /// Over the log right after the last entry.
+    pub attestation: Attestation,
+}
+
+/// An entry on its way to the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    pub room: RoomId,
+    pub id: EntryId,
+    pub epoch: Epoch,
+    pub kind: Kind,
+    pub body: Bytes,
+    pub group_info: Bytes,
+}

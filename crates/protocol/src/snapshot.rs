@@ -1,0 +1,41 @@
+//! What a co-op remembers of a room beside its log, so that a restart reads one row instead of the log.
+
+use bytes::Bytes;
+
+use crate::ids::{Coop, CoopName, Epoch, Hash, Pseudonym, PublicKey, Seq, Term, UnixSeconds};
+use crate::judge::Standing;
+
+/// Small; rewritten with each append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSnapshot {
+    pub size: u64,
+    pub frontier: Vec<Hash>,
+    pub term: Term,
+    pub epoch: Epoch,
+    pub created: UnixSeconds,
+    pub last_time: UnixSeconds,
+    /// Last counters by device, by index of the sender.
+    pub counters: Vec<Vec<u64>>,
+}
+
+/// Rewritten when the group or a standing changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSnapshot {
+    pub creation: Bytes,
+    /// GroupInfo and tree of the current epoch, one pair.
+    pub group_info: Bytes,
+    pub tree: Bytes,
+    pub last_commit: Seq,
+    /// Pseudonyms that ever wrote, by first appearance in the log.
+    pub senders: Vec<Sender>,
+    pub invite_uses: Vec<(PublicKey, Vec<u32>)>,
+    /// Root keys of the co-ops that ever had members here, as first seen.
+    pub coops: Vec<Coop>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    pub pseudonym: Pseudonym,
+    pub standing: Standing,
+    pub coop: CoopName,
+}
