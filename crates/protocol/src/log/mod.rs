@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod header;
 pub mod merkle;
 pub mod note;
+pub mod pack;
 pub mod voters;
 
 pub use header::{Header, Kind};

@@ -1,0 +1,157 @@
+//! The sockets of a link: TLS and WebSocket, with every limit set. Frames go in and out through bounded channels; what
+//! they mean is the machine's.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use kith_protocol::limits::{
+    LINK_FRAME_BYTES_MAX, LINK_QUEUE_MESSAGES_MAX, TLS_HANDSHAKE_MS_MAX, WRITE_BUFFER_BYTES_MAX,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
+
+use super::tls::{LinkIdentity, TlsError, dummy_server_name, peer_link_key};
+
+const PATH: &str = "/kith-link/1";
+
+/// Why a connection to a neighbour could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] io::Error),
+    #[error("the other end's key cannot be used: {0}")]
+    Peer(#[from] TlsError),
+    #[error("the WebSocket handshake failed: {0}")]
+    WebSocket(#[source] Box<tungstenite::Error>),
+    #[error("the other end is too slow")]
+    Slow(#[from] tokio::time::error::Elapsed),
+}
+
+/// An authenticated connection: the key that the other end showed in TLS, and frames both ways.
+pub struct Opened {
+    pub peer_link_key: [u8; 32],
+    pub outgoing: mpsc::Sender<Bytes>,
+    pub incoming: mpsc::Receiver<Incoming>,
+}
+
+/// What comes from the socket.
+#[derive(Debug)]
+pub enum Incoming {
+    Frame(Bytes),
+    /// Not a binary message.
+    Malformed,
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(16 * 1024)
+        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX + LINK_FRAME_BYTES_MAX)
+        .max_message_size(Some(LINK_FRAME_BYTES_MAX))
+        .max_frame_size(Some(LINK_FRAME_BYTES_MAX))
+        .accept_unmasked_frames(false)
+}
+
+#[allow(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
+fn check_request(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    if request.uri().path() == PATH {
+        return Ok(response);
+    }
+    let mut refusal = ErrorResponse::new(None);
+    *refusal.status_mut() = StatusCode::NOT_FOUND;
+    Err(refusal)
+}
+
+/// The accepting end: TLS, then WebSocket, within the time allowed.
+pub async fn accept(tcp: TcpStream, identity: &LinkIdentity) -> Result<Opened, OpenError> {
+    let _ = tcp.set_nodelay(true);
+    let config_tls = identity.server_config()?;
+    tokio::time::timeout(Duration::from_millis(TLS_HANDSHAKE_MS_MAX), async {
+        let tls = TlsAcceptor::from(config_tls).accept(tcp).await.map_err(OpenError::Tls)?;
+        let key = peer_link_key(tls.get_ref().1)?;
+        let ws = accept_hdr_async_with_config(tls, check_request, Some(config()))
+            .await
+            .map_err(|error| OpenError::WebSocket(Box::new(error)))?;
+        Ok(start(key, ws))
+    })
+    .await?
+}
+
+/// The dialling end.
+pub async fn dial(address: &str, identity: &LinkIdentity) -> Result<Opened, OpenError> {
+    let config_tls = identity.client_config()?;
+    tokio::time::timeout(Duration::from_millis(TLS_HANDSHAKE_MS_MAX), async {
+        let tcp = TcpStream::connect(address).await.map_err(OpenError::Connect)?;
+        let _ = tcp.set_nodelay(true);
+        let tls = TlsConnector::from(config_tls).connect(dummy_server_name(), tcp).await.map_err(OpenError::Tls)?;
+        let key = peer_link_key(tls.get_ref().1)?;
+        let request = format!("wss://link.invalid{PATH}")
+            .into_client_request()
+            .map_err(|error| OpenError::WebSocket(Box::new(error)))?;
+        let (ws, _response) = client_async_with_config(request, tls, Some(config()))
+            .await
+            .map_err(|error| OpenError::WebSocket(Box::new(error)))?;
+        Ok(start(key, ws))
+    })
+    .await?
+}
+
+fn start<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(peer_link_key: [u8; 32], ws: WebSocketStream<S>) -> Opened {
+    let (outgoing, from_machine) = mpsc::channel(LINK_QUEUE_MESSAGES_MAX);
+    let (to_machine, incoming) = mpsc::channel(LINK_QUEUE_MESSAGES_MAX);
+    tokio::spawn(pump(ws, from_machine, to_machine));
+    Opened { peer_link_key, outgoing, incoming }
+}
+
+/// Ends when either side closes: the socket, or the machine by dropping its sender.
+async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: WebSocketStream<S>,
+    mut from_machine: mpsc::Receiver<Bytes>,
+    to_machine: mpsc::Sender<Incoming>,
+) {
+    let (mut sink, mut stream) = ws.split();
+    let reads = async {
+        while let Some(Ok(message)) = stream.next().await {
+            let incoming = match message {
+                Message::Binary(bytes) => Incoming::Frame(bytes),
+                Message::Text(_) => Incoming::Malformed,
+                Message::Close(_) => break,
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            if to_machine.send(incoming).await.is_err() {
+                break;
+            }
+        }
+    };
+    let writes = async {
+        let mut queue = Vec::new();
+        while from_machine.recv_many(&mut queue, 64).await > 0 {
+            for bytes in queue.drain(..) {
+                if sink.feed(Message::Binary(bytes)).await.is_err() {
+                    return;
+                }
+            }
+            if sink.flush().await.is_err() {
+                return;
+            }
+        }
+        let _ = sink.close().await;
+    };
+    tokio::select! { () = reads => {}, () = writes => {} }
+}
+
+/// One identity for all links of this process.
+pub type SharedIdentity = Arc<LinkIdentity>;
