@@ -26,6 +26,8 @@ pub enum LinkFrame {
     Submitted { id: u64, outcome: Result<(), (Code, String)> },
     FetchGroup(FetchGroup),
     Group { request: RequestId, group: Box<Group> },
+    /// The invite is closed, or the room is not ordered there.
+    NoGroup { request: RequestId },
     Error { code: Code, detail: String },
     Ping { id: u64 },
     Pong { id: u64 },

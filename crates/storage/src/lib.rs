@@ -73,24 +73,51 @@ pub struct Append {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// A room that this co-op will hold. The number and the id must be new.
-    PutRoom { number: RoomNumber, id: RoomId, hub: Coop },
+    PutRoom {
+        number: RoomNumber,
+        id: RoomId,
+        hub: Coop,
+    },
     /// Forgets a room that never got an entry, with what is pending for it.
-    DropEmptyRoom { number: RoomNumber },
+    DropEmptyRoom {
+        number: RoomNumber,
+    },
     Append(Append),
     /// The newest checkpoint that other co-ops marked, with their marks.
-    PutMarked { room: RoomNumber, attestation: Bytes },
+    PutMarked {
+        room: RoomNumber,
+        attestation: Bytes,
+    },
     /// An entry on its way to the hub; replaces one of the same id in its old place.
-    PutPending { room: RoomNumber, id: EntryId, submission: Bytes },
-    DropPending { room: RoomNumber, id: EntryId },
+    PutPending {
+        room: RoomNumber,
+        id: EntryId,
+        submission: Bytes,
+    },
+    DropPending {
+        room: RoomNumber,
+        id: EntryId,
+    },
     /// A membership invite with the uses that are left.
-    PutInvite { key: PublicKey, uses_left: u32 },
+    PutInvite {
+        key: PublicKey,
+        uses_left: u32,
+    },
     PutDevice(DeviceRow),
     /// Which account stands behind a pseudonym. Never leaves this co-op.
     PutMembership(MembershipRow),
     /// Where a device reads on. Never goes back.
-    SetCursor { device: DeviceHandle, room: RoomNumber, next: Seq },
+    SetCursor {
+        device: DeviceHandle,
+        room: RoomNumber,
+        next: Seq,
+    },
     /// Sets a cursor wherever it stood.
-    ResetCursor { device: DeviceHandle, room: RoomNumber, next: Seq },
+    ResetCursor {
+        device: DeviceHandle,
+        room: RoomNumber,
+        next: Seq,
+    },
     PutNeighbour(NeighbourRow),
 }
 

@@ -44,7 +44,8 @@ pub enum Event {
     Submit { id: u64, submission: Submission },
     Submitted { id: u64, outcome: Result<(), (Code, String)> },
     Fetch(FetchGroup),
-    Group { request: RequestId, group: Box<Group> },
+    /// `None`: the invite is closed, or the room is not ordered there.
+    Group { request: RequestId, group: Option<Box<Group>> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +237,8 @@ impl Link {
             LinkFrame::Submit { id, submission } => Event::Submit { id, submission },
             LinkFrame::Submitted { id, outcome } => Event::Submitted { id, outcome },
             LinkFrame::FetchGroup(fetch) => Event::Fetch(fetch),
-            LinkFrame::Group { request, group } => Event::Group { request, group },
+            LinkFrame::Group { request, group } => Event::Group { request, group: Some(group) },
+            LinkFrame::NoGroup { request } => Event::Group { request, group: None },
         };
         self.events.push_back(event);
         Ok(())
@@ -266,6 +268,10 @@ impl Link {
 
     pub fn group(&mut self, request: RequestId, group: Box<Group>) {
         self.send(LinkFrame::Group { request, group });
+    }
+
+    pub fn no_group(&mut self, request: RequestId) {
+        self.send(LinkFrame::NoGroup { request });
     }
 
     pub fn refuse(&mut self, code: Code, detail: String) {

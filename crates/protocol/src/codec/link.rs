@@ -57,6 +57,7 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         }),
         LinkFrame::FetchGroup(fetch) => F::FetchGroup(fetch_group_to_wire(fetch)),
         LinkFrame::Group { request, group } => F::Group(group_to_wire(*request, group)),
+        LinkFrame::NoGroup { request } => F::NoGroup(w::NoGroup { request: *request }),
         LinkFrame::Error { code, detail } => F::Error(w::LinkError { code: *code as u32, detail: clip(detail) }),
         LinkFrame::Ping { id } => F::Ping(w::Ping { id: *id }),
         LinkFrame::Pong { id } => F::Pong(w::Pong { id: *id }),
@@ -127,6 +128,7 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
         }
         F::FetchGroup(x) => LinkFrame::FetchGroup(fetch_group_from_wire(&x)?),
         F::Group(x) => LinkFrame::Group { request: x.request, group: Box::new(group_from_wire(x)?) },
+        F::NoGroup(x) => LinkFrame::NoGroup { request: x.request },
         F::Error(x) => LinkFrame::Error { code: Code::from_wire(x.code), detail: clip(&x.detail) },
         F::Ping(x) => LinkFrame::Ping { id: x.id },
         F::Pong(x) => LinkFrame::Pong { id: x.id },

@@ -148,11 +148,11 @@ impl Attestation {
         Ok(())
     }
 
-    pub fn holders(&self) -> impl Iterator<Item = &CoopName> {
+    pub fn holders(&self) -> impl Iterator<Item = &CoopName> + Clone {
         self.marks.iter().filter(|mark| mark.held.is_some()).map(|mark| &mark.coop)
     }
 
-    pub fn cosigners(&self) -> impl Iterator<Item = &CoopName> {
+    pub fn cosigners(&self) -> impl Iterator<Item = &CoopName> + Clone {
         self.marks.iter().filter(|mark| mark.cosignature.is_some()).map(|mark| &mark.coop)
     }
 }

@@ -1,0 +1,408 @@
+//! Fan-out: sessions and followers are sent each room in order, from the commit as it happens or from the store where
+//! they are behind. Nothing is dropped and nothing grows: who cannot keep up reads on from its own place.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kith_protocol::codec::{Encoding, encode_to_member};
+use kith_protocol::ids::{ConnectionId, CoopName, Hash, RoomId, RoomNumber, Seq};
+use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCHES_IN_FLIGHT_MAX};
+use kith_protocol::link::Batch;
+use kith_protocol::log::checkpoint::{Attestation, Checkpoint};
+use kith_protocol::log::merkle::{Frontier, leaf_hash};
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::member::ToMember;
+use kith_storage::{LogRow, Write};
+
+use super::machine::{Coop, Reader};
+use super::types::{Effect, Read};
+use crate::room::Committed;
+use crate::session::Subscription;
+
+/// How far a mirror has been sent a room that this co-op orders.
+#[derive(Debug)]
+pub struct Feed {
+    /// The log as far as it has been sent: its root goes out with each batch. `None` while it is being read.
+    pub sent: Option<Frontier>,
+    pub reading: bool,
+    /// Ends of the batches that it has not attested yet.
+    pub in_flight: VecDeque<u64>,
+}
+
+fn parse_rows(rows: Vec<LogRow>) -> Option<Vec<(Header, LogRow)>> {
+    rows.into_iter().map(|row| Header::decode(&row.header).ok().map(|header| (header, row))).collect()
+}
+
+fn bodies(rows: &[(Header, LogRow)]) -> Vec<(Header, Bytes)> {
+    rows.iter().map(|(header, row)| (*header, row.body.clone())).collect()
+}
+
+/// Runs of consecutive rows, each within the bounds of a frame.
+fn frames(rows: &[(Header, LogRow)]) -> impl Iterator<Item = &[(Header, LogRow)]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fit = rest
+            .iter()
+            .take(BATCH_ENTRIES_MAX)
+            .take_while(|(_, row)| {
+                let fits = bytes == 0 || bytes + row.body.len() <= BATCH_BYTES_MAX;
+                bytes += row.body.len();
+                fits
+            })
+            .count();
+        let (frame, left) = rest.split_at(fit);
+        rest = left;
+        (!frame.is_empty()).then_some(frame)
+    })
+}
+
+impl Coop {
+    /// Rows of a room are durable: everybody who may hears of it.
+    pub(super) fn grown(&mut self, committed: Committed) {
+        let number = committed.room;
+        let size = committed.rows.last().map_or(0, |(header, _)| header.seq.0 + 1);
+        let (root, key, wall) = (self.secrets.root.clone(), self.me.key, self.wall);
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let mark = room.committed(&root, &key, wall, size);
+        let is_hub = room.is_hub();
+        for (header, _) in &committed.rows {
+            self.outbox.remove(number, &header.id);
+        }
+        self.fan_out(number, &committed.rows);
+        if committed.has_commit {
+            self.announce_certificate(number);
+        }
+        self.revise_membership(number, &committed.rows);
+        if is_hub {
+            self.feed_followers(number, Some(&committed.rows));
+        } else if let Some(mark) = mark {
+            self.attest_to_hub(number, size, mark);
+        }
+        self.answer_watches(number);
+    }
+
+    fn fan_out(&mut self, number: RoomNumber, rows: &[(Header, LogRow)]) {
+        let subscribers = self.subscribers.get(&number).cloned().unwrap_or_default();
+        for frame in frames(rows) {
+            let Some((first, _)) = frame.first() else { continue };
+            let after = Seq(first.seq.0 + frame.len() as u64);
+            let author = if frame.len() == 1 { self.author(number, first) } else { None };
+            let mut live = Vec::with_capacity(subscribers.len());
+            let mut behind = Vec::new();
+            for connection in &subscribers {
+                let Some(session) = self.sessions.get_mut(connection) else { continue };
+                let device = session.identity.map(|identity| (identity.account, identity.device_number));
+                let Some(subscription) = session.subscriptions.get_mut(&number) else { continue };
+                if subscription.next == first.seq && !subscription.reading && !subscription.lagging {
+                    subscription.next = after;
+                    if author.is_some() && device == author { self.ack_ordered(*connection, number, first) } else { live.push(*connection) }
+                } else if subscription.next < after {
+                    behind.push(*connection);
+                }
+            }
+            self.deliver(number, live, frame);
+            behind.into_iter().for_each(|connection| self.read_on(connection, number));
+        }
+    }
+
+    /// Account and device behind an entry, if they are this co-op's.
+    fn author(&self, number: RoomNumber, header: &Header) -> Option<(kith_protocol::ids::AccountHandle, u16)> {
+        let room = self.rooms.get(&number)?;
+        let account = self.accounts.get(&(room.id, header.id.sender))?;
+        Some((*account, header.id.counter.device))
+    }
+
+    /// The author knows the body: it is told the place only.
+    fn ack_ordered(&mut self, connection: ConnectionId, number: RoomNumber, header: &Header) {
+        let created = self.rooms.get(&number).and_then(|room| room.log()).map_or(0, |log| log.created.0);
+        let ordered = Some((header.seq, header.time.0.saturating_sub(created)));
+        let ack = ToMember::Ack { room: number, counter: header.id.counter.number, ordered };
+        if let Some(bytes) = self.encode(connection, &ack) {
+            self.effects.push_back(Effect::Deliver { to: vec![connection], room: number, first: header.seq, bytes });
+        }
+    }
+
+    /// Encodes once for all.
+    fn deliver(&mut self, number: RoomNumber, to: Vec<ConnectionId>, rows: &[(Header, LogRow)]) {
+        let (Some(room), Some((first, _))) = (self.rooms.get(&number), rows.first()) else { return };
+        if to.is_empty() {
+            return;
+        }
+        let Some(entries) = room.pack(number, &bodies(rows)) else {
+            tracing::error!(room = number.0, "rows of the log could not be packed");
+            return;
+        };
+        let frame = ToMember::Entries(entries);
+        for (is_json, to) in self.encodings_of(&to) {
+            let encoding = if is_json { Encoding::Json } else { Encoding::Binary };
+            let bytes = encode_to_member(&frame, encoding);
+            self.effects.push_back(Effect::Deliver { to, room: number, first: first.seq, bytes });
+        }
+    }
+
+    /// A session is sent a room from there on.
+    pub(super) fn subscribe(&mut self, connection: ConnectionId, number: RoomNumber, from: Seq) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let subscription = Subscription { next: from, reading: false, lagging: false, behind: true };
+        session.subscriptions.insert(number, subscription);
+        let subscribers = self.subscribers.entry(number).or_default();
+        if !subscribers.contains(&connection) {
+            subscribers.push(connection);
+        }
+        self.read_on(connection, number);
+    }
+
+    /// Reads the next page for a session that is behind; at the end it is live, and told what certifies the newest commit.
+    pub(super) fn read_on(&mut self, connection: ConnectionId, number: RoomNumber) {
+        let Some(durable) = self.rooms.get(&number).map(|room| room.durable()) else { return };
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let Some(subscription) = session.subscriptions.get_mut(&number) else { return };
+        if subscription.reading || subscription.lagging {
+            return;
+        }
+        if subscription.next.0 < durable {
+            subscription.reading = true;
+            subscription.behind = true;
+            let from = subscription.next;
+            let read = Read::Entries { room: number, from, rows_max: BATCH_ENTRIES_MAX, bytes_max: BATCH_BYTES_MAX };
+            self.read(Reader::Page { connection, room: number, from }, read);
+            return;
+        }
+        if std::mem::take(&mut subscription.behind) {
+            let certificate = self.rooms.get(&number).and_then(|room| room.certificate_of_last_commit()).cloned();
+            if let Some(attestation) = certificate {
+                self.reply(connection, &ToMember::Attestation { room: number, attestation });
+            }
+        }
+        self.check_synced(connection);
+    }
+
+    pub(super) fn check_synced(&mut self, connection: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        if session.syncing && session.is_synced() {
+            session.syncing = false;
+            self.reply(connection, &ToMember::Synced);
+        }
+    }
+
+    pub(super) fn page_read(&mut self, connection: ConnectionId, number: RoomNumber, from: Seq, rows: Vec<LogRow>) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let Some(subscription) = session.subscriptions.get_mut(&number) else { return };
+        subscription.reading = false;
+        if subscription.next != from || subscription.lagging {
+            return self.read_on(connection, number);
+        }
+        let parsed = parse_rows(rows).filter(|rows| !rows.is_empty());
+        let Some(rows) = parsed else {
+            tracing::error!(room = number.0, seq = from.0, "the log has a damaged row");
+            self.refuse(connection, kith_protocol::error::Code::Internal, "this room's log is damaged here", 0);
+            return self.close_member(connection);
+        };
+        subscription.next = Seq(from.0 + rows.len() as u64);
+        let wanted: Vec<_> = frames(&rows).map(<[_]>::to_vec).collect();
+        wanted.iter().for_each(|frame| self.deliver(number, vec![connection], frame));
+        self.read_on(connection, number);
+    }
+
+    /// A queue was full: the session lags, and reads on from what it missed once the queue has drained.
+    pub(super) fn undelivered(&mut self, connection: ConnectionId, number: RoomNumber, first: Seq) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        if let Some(subscription) = session.subscriptions.get_mut(&number) {
+            subscription.next = if subscription.lagging { subscription.next.min(first) } else { first };
+            subscription.lagging = true;
+        }
+    }
+
+    pub(super) fn member_drained(&mut self, connection: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(&connection) else { return };
+        let mut lagging = Vec::new();
+        for (number, subscription) in &mut session.subscriptions {
+            if std::mem::take(&mut subscription.lagging) {
+                lagging.push(*number);
+            }
+        }
+        lagging.into_iter().for_each(|number| self.read_on(connection, number));
+    }
+
+    /// Tells a room's sessions what certifies its newest commit.
+    pub(super) fn announce_certificate(&mut self, number: RoomNumber) {
+        let Some(attestation) = self.rooms.get(&number).and_then(|room| room.certificate_of_last_commit()).cloned() else { return };
+        self.announce(number, &attestation);
+    }
+
+    fn announce(&mut self, number: RoomNumber, attestation: &Attestation) {
+        let frame = ToMember::Attestation { room: number, attestation: attestation.clone() };
+        for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
+            let is_live = self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
+            if is_live {
+                self.reply(connection, &frame);
+            }
+        }
+    }
+
+    /// Whoever left or was removed is sent nothing further; whoever joined may be sent it.
+    fn revise_membership(&mut self, number: RoomNumber, rows: &[(Header, LogRow)]) {
+        if rows.iter().all(|(header, _)| header.kind == Kind::Message) {
+            return;
+        }
+        let Some(room) = self.rooms.get(&number) else { return };
+        let mut gone = Vec::new();
+        for connection in self.subscribers.get(&number).into_iter().flatten() {
+            let account = self.sessions.get(connection).and_then(|session| session.identity).map(|identity| identity.account);
+            let pseudonym = account.and_then(|account| self.memberships.get(&account)?.get(&room.id));
+            if !pseudonym.is_some_and(|who| room.is_member(who)) {
+                gone.push(*connection);
+            }
+        }
+        let id = room.id;
+        for connection in gone {
+            self.unsubscribe(connection, number);
+        }
+        for (header, _) in rows.iter().filter(|(header, _)| header.kind == Kind::Commit) {
+            self.welcome(number, &id, header);
+        }
+    }
+
+    /// Sessions of whoever has just joined read on from the cursor that came with the join.
+    fn welcome(&mut self, number: RoomNumber, id: &RoomId, header: &Header) {
+        for connection in self.sessions_of(id, &header.id.sender, header.id.counter.device) {
+            let session = self.sessions.get(&connection);
+            let device = session.filter(|s| !s.subscriptions.contains_key(&number)).and_then(|s| s.identity).map(|i| i.device);
+            if let Some(device) = device {
+                self.read(Reader::Cursors { connection }, Read::Cursors { device });
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, number: RoomNumber) {
+        if let Some(subscribers) = self.subscribers.get_mut(&number) {
+            subscribers.retain(|other| *other != connection);
+        }
+        if let Some(session) = self.sessions.get_mut(&connection) {
+            session.subscriptions.remove(&number);
+        }
+    }
+
+    /// Sends every follower of a room what it lacks: from the commit at hand where it is at the end, else from the store.
+    pub(super) fn feed_followers(&mut self, number: RoomNumber, fresh: Option<&[(Header, LogRow)]>) {
+        let peers: Vec<CoopName> = self.feeds.keys().filter(|(_, room)| *room == number).map(|(peer, _)| peer.clone()).collect();
+        for peer in peers {
+            self.feed(&peer, number, fresh);
+        }
+    }
+
+    pub(super) fn feed(&mut self, peer: &CoopName, number: RoomNumber, fresh: Option<&[(Header, LogRow)]>) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let durable = room.durable();
+        let allowed = room.log().is_some_and(|log| log.coops_with_members().contains(peer));
+        let key = (peer.clone(), number);
+        if !allowed {
+            self.feeds.remove(&key);
+            return;
+        }
+        let Some(feed) = self.feeds.get_mut(&key) else { return };
+        let Some(next) = feed.sent.as_ref().map(|sent| Seq(sent.size())) else { return };
+        if feed.reading || next.0 >= durable || feed.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
+            return;
+        }
+        let fits = fresh.filter(|rows| {
+            let bytes: usize = rows.iter().map(|(_, row)| row.body.len()).sum();
+            let follows = rows.first().is_some_and(|(header, _)| header.seq == next);
+            follows && rows.len() <= BATCH_ENTRIES_MAX && bytes <= BATCH_BYTES_MAX
+        });
+        match fits {
+            Some(rows) => {
+                let rows = rows.to_vec();
+                self.send_batch(peer, number, &rows);
+            }
+            None => {
+                feed.reading = true;
+                let from = next;
+                let read = Read::Entries { room: number, from, rows_max: BATCH_ENTRIES_MAX, bytes_max: BATCH_BYTES_MAX };
+                self.read(Reader::Follower { peer: peer.clone(), room: number, from }, read);
+            }
+        }
+    }
+
+    pub(super) fn follower_read(&mut self, peer: &CoopName, number: RoomNumber, from: Seq, rows: Vec<LogRow>) {
+        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        feed.reading = false;
+        let is_next = feed.sent.as_ref().is_some_and(|sent| sent.size() == from.0);
+        match parse_rows(rows).filter(|rows| !rows.is_empty()) {
+            Some(rows) if is_next => self.send_batch(peer, number, &rows),
+            Some(_) => self.feed(peer, number, None),
+            None => tracing::error!(room = number.0, seq = from.0, "the log has a damaged row; a mirror cannot be fed"),
+        }
+    }
+
+    fn send_batch(&mut self, peer: &CoopName, number: RoomNumber, rows: &[(Header, LogRow)]) {
+        let Some(connection) = self.links_up.get(peer).copied() else { return };
+        let (Some(room), Some(link)) = (self.rooms.get(&number), self.links.get_mut(&connection)) else { return };
+        let (Some(their_number), Some(log)) = (link.follower_number(&room.id), room.log()) else { return };
+        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        let Some(sent) = feed.sent.as_mut() else { return };
+        rows.iter().for_each(|(_, row)| drop(sent.push(leaf_hash(&row.header))));
+        let checkpoint = Checkpoint { room: room.id, term: log.term, size: sent.size(), root: sent.root() };
+        let attestation = match room.ledger().at(checkpoint.size) {
+            Some(known) => known.clone(),
+            None => Attestation {
+                checkpoint,
+                hub: self.me.name.clone(),
+                signature: checkpoint.sign(&self.secrets.root),
+                marks: Vec::new(),
+            },
+        };
+        let Some(entries) = room.pack(their_number, &bodies(rows)) else { return };
+        let group_infos = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, (header, _))| header.kind == Kind::Commit)
+            .map(|(index, (_, row))| (index as u32, row.group_info.clone()))
+            .collect();
+        feed.in_flight.push_back(checkpoint.size);
+        link.batch(Batch { entries, group_infos, attestation });
+        self.pump_link(connection);
+        self.feed(peer, number, None);
+    }
+
+    /// A mirror asks for a room from there on.
+    pub(super) fn start_feed(&mut self, peer: &CoopName, number: RoomNumber, from: Seq) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        if from.0 > room.durable() {
+            tracing::warn!(room = number.0, "a mirror claims to have more of the log than its hub");
+            return;
+        }
+        let sent = (from.0 == 0).then(Frontier::default);
+        let is_ready = sent.is_some();
+        self.feeds.insert((peer.clone(), number), Feed { sent, reading: !is_ready, in_flight: VecDeque::new() });
+        if is_ready {
+            return self.feed(peer, number, None);
+        }
+        let read = Read::Frontier { room: number, size: from.0 };
+        self.read(Reader::FollowerFrontier { peer: peer.clone(), room: number, size: from.0 }, read);
+    }
+
+    pub(super) fn follower_frontier_read(&mut self, peer: &CoopName, number: RoomNumber, size: u64, nodes: Vec<Option<Hash>>) {
+        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        let nodes: Option<Vec<Hash>> = nodes.into_iter().collect();
+        feed.reading = false;
+        feed.sent = nodes.and_then(|nodes| Frontier::from_parts(size, nodes).ok());
+        self.feed(peer, number, None);
+    }
+
+    /// A mirror has fsynced that much.
+    pub(super) fn attested_by(&mut self, peer: &CoopName, number: RoomNumber, size: u64) {
+        if let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) {
+            feed.in_flight.retain(|end| *end > size);
+        }
+        self.feed(peer, number, None);
+    }
+
+    /// Keeps the newest marks, so that they survive a restart.
+    pub(super) fn store_marks(&mut self, number: RoomNumber) {
+        let Some(best) = self.rooms.get(&number).and_then(|room| room.ledger().best()) else { return };
+        let attestation = kith_protocol::codec::encode_attestation(best);
+        self.write_lazily(Write::PutMarked { room: number, attestation });
+    }
+}

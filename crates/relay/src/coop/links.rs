@@ -1,0 +1,407 @@
+//! What neighbours say: handing entries to hubs, following logs, marks, and requests on members' behalf.
+
+use kith_federation::link::{Event, Link, Refusal};
+use kith_protocol::admission::fetch_statement;
+use kith_protocol::codec::{self, DecodeError};
+use kith_protocol::error::Code;
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, EntryId, Millis, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::judge::RoomFacts;
+use kith_protocol::limits::{LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX};
+use kith_protocol::link::{Batch, LinkFrame, Submission};
+use kith_protocol::log::Kind;
+use kith_protocol::log::checkpoint::{Attestation, Mark};
+use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
+use kith_protocol::sign::{Signature, verify};
+use kith_storage::Write;
+
+use super::machine::{After, Coop};
+use super::types::Effect;
+use crate::room::Order;
+
+impl Coop {
+    pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
+        let link = Link::open(
+            self.now,
+            self.me.clone(),
+            self.secrets.root.clone(),
+            self.secrets.link_certificate,
+            peer_link_key,
+            dialled,
+        );
+        self.links.insert(connection, link);
+        self.pump_link(connection);
+    }
+
+    pub(super) fn link_closed(&mut self, connection: ConnectionId) {
+        let Some(link) = self.links.remove(&connection) else { return };
+        let Some(peer) = link.peer().map(|peer| peer.name.clone()) else { return };
+        if self.links_up.get(&peer) == Some(&connection) {
+            self.links_up.remove(&peer);
+            self.feeds.retain(|(name, _), _| *name != peer);
+            let rooms = self.rooms_of_hub(&peer);
+            self.outbox.link_lost(&rooms);
+            tracing::info!(neighbour = %peer, "link down");
+        }
+    }
+
+    pub(super) fn close_link(&mut self, connection: ConnectionId) {
+        self.effects.push_back(Effect::CloseLink { connection });
+        self.link_closed(connection);
+    }
+
+    fn end_link(&mut self, connection: ConnectionId, refusal: &Refusal) {
+        tracing::warn!(%refusal, "a link is refused");
+        let bytes = codec::encode_link(&Link::farewell(refusal));
+        self.pump_link(connection);
+        self.effects.push_back(Effect::ToLink { connection, bytes });
+        self.close_link(connection);
+    }
+
+    pub(super) fn link_frame(&mut self, connection: ConnectionId, frame: Result<LinkFrame, DecodeError>) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        let outcome = match frame {
+            Ok(frame) => link.handle_frame(self.now, self.wall, frame, &self.neighbours),
+            Err(error) => link.handle_malformed(self.now, error.to_string()),
+        };
+        if let Err(refusal) = outcome {
+            return self.end_link(connection, &refusal);
+        }
+        while let Some(event) = self.links.get_mut(&connection).and_then(Link::poll_event) {
+            self.link_event(connection, event);
+        }
+        self.pump_link(connection);
+    }
+
+    /// Sends what the link's machine has to say.
+    pub(super) fn pump_link(&mut self, connection: ConnectionId) {
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        while let Some(frame) = link.poll_send() {
+            let bytes = codec::encode_link(&frame);
+            self.effects.push_back(Effect::ToLink { connection, bytes });
+        }
+    }
+
+    pub(super) fn tick_links(&mut self) {
+        let connections: Vec<ConnectionId> = self.links.keys().copied().collect();
+        for connection in connections {
+            let Some(link) = self.links.get_mut(&connection) else { continue };
+            match link.handle_deadline(self.now) {
+                Ok(()) => self.pump_link(connection),
+                Err(refusal) => self.end_link(connection, &refusal),
+            }
+        }
+        let late: Vec<RequestId> =
+            self.relayed.iter().filter(|(_, (_, _, at))| *at <= self.now).map(|(request, _)| *request).collect();
+        for request in late {
+            if let Some((connection, original, _)) = self.relayed.remove(&request) {
+                self.refuse(connection, Code::HolderUnreachable, "the other co-op did not answer in time", original);
+            }
+        }
+    }
+
+    fn link_event(&mut self, connection: ConnectionId, event: Event) {
+        let peer = self.links.get(&connection).and_then(Link::peer).cloned();
+        let Some(peer) = peer else { return };
+        match event {
+            Event::Up { peer, signature } => self.link_up(connection, &peer, signature),
+            Event::Follow { room, from } => self.peer_follows(connection, &peer, &room, from),
+            Event::Unfollow { room } => {
+                if let Some(number) = self.room_numbers.get(&room) {
+                    self.feeds.remove(&(peer.name, *number));
+                }
+            }
+            Event::Batch { room, batch } => self.batch_came(connection, &peer, room, &batch),
+            Event::Attest { room, size, mark } => self.attest_came(&peer, &room, size, mark),
+            Event::Attested { room, attestation } => self.attested_came(&peer, room, attestation),
+            Event::Submit { id, submission } => self.submission_came(connection, &peer, id, &submission),
+            Event::Submitted { id, outcome } => self.submitted_came(id, outcome),
+            Event::Fetch(fetch) => self.peer_fetch_group(connection, fetch, true),
+            Event::Group { request, group } => self.group_came(request, group),
+        }
+    }
+
+    fn link_up(&mut self, connection: ConnectionId, peer: &CoopId, signature: Signature) {
+        if let Some(older) = self.links_up.insert(peer.name.clone(), connection).filter(|older| *older != connection) {
+            // The newer connection is the live one: the older is a half-open rest of it.
+            self.effects.push_back(Effect::CloseLink { connection: older });
+            self.links.remove(&older);
+            self.feeds.retain(|(name, _), _| *name != peer.name);
+        }
+        if let Some(row) = self.neighbours.get_mut(&peer.name).filter(|row| row.signature != Some(signature)) {
+            row.signature = Some(signature);
+            let row = row.clone();
+            self.write(Write::PutNeighbour(row));
+        }
+        tracing::info!(neighbour = %peer.name, "link up");
+        let rooms = self.rooms_of_hub(&peer.name);
+        self.outbox.link_lost(&rooms);
+        for number in rooms {
+            // A room without a log waits for the hub to order the join first.
+            if self.rooms.get(&number).is_some_and(|room| room.log().is_some()) {
+                self.follow_room(number);
+            }
+            self.forward(number);
+        }
+    }
+
+    pub(super) fn rooms_of_hub(&self, hub: &CoopName) -> Vec<RoomNumber> {
+        let mut rooms: Vec<RoomNumber> = self.rooms.values().filter(|room| room.hub.name == *hub).map(|room| room.number).collect();
+        rooms.sort_unstable();
+        rooms
+    }
+
+    fn link_to(&mut self, peer: &CoopName) -> Option<(ConnectionId, &mut Link)> {
+        let connection = *self.links_up.get(peer)?;
+        self.links.get_mut(&connection).map(|link| (connection, link))
+    }
+
+    /// Asks a room's hub for everything after what is at hand.
+    pub(super) fn follow_room(&mut self, number: RoomNumber) {
+        let Some((id, hub, size)) = self.rooms.get(&number).map(|room| (room.id, room.hub.name.clone(), room.size())) else { return };
+        if let Some((connection, link)) = self.link_to(&hub) {
+            link.follow(number, id, Seq(size));
+            self.pump_link(connection);
+        }
+    }
+
+    /// Hands pending entries to their hub.
+    pub(super) fn forward(&mut self, number: RoomNumber) {
+        let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
+        let Some(connection) = self.links_up.get(&hub).copied() else { return };
+        let sendable = self.outbox.take_sendable(&[number]);
+        if let Some(link) = self.links.get_mut(&connection) {
+            sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));
+        }
+        self.pump_link(connection);
+    }
+
+    /// A mirror hands in an entry of one of its members.
+    fn submission_came(&mut self, connection: ConnectionId, peer: &CoopId, id: u64, submission: &Submission) {
+        let number = self.room_numbers.get(&submission.room).copied();
+        let room = number.and_then(|number| self.rooms.get_mut(&number));
+        let outcome = match room {
+            Some(room) if submission.kind != Kind::Creation => {
+                room.order(self.wall, &peer.name, submission).map_err(|error| (error.code(), error.to_string()))
+            }
+            _ => Err((Code::NoSuchRoom, "no such room".to_owned())),
+        };
+        match (outcome, number) {
+            (Ok(order), Some(number)) => {
+                if order != Order::Known {
+                    self.touched(number);
+                }
+                self.after.push(After::Submitted { connection, id });
+            }
+            (Ok(_), None) => {}
+            (Err(no), _) => {
+                if let Some(link) = self.links.get_mut(&connection) {
+                    link.submitted(id, Err(no));
+                }
+            }
+        }
+    }
+
+    /// The hub's answer about an entry of ours.
+    fn submitted_came(&mut self, id: u64, outcome: Result<(), (Code, String)>) {
+        let Some((number, entry)) = self.outbox.answered(id) else { return };
+        match outcome {
+            Ok(()) => {
+                self.outbox.ordered(number, &entry);
+                // The first entry of a room that we do not follow yet is a join: the hub lets us follow from now on.
+                if self.rooms.get(&number).is_some_and(|room| room.log().is_none()) {
+                    self.after.push(After::FollowNew { room: number });
+                }
+            }
+            Err((code, _)) if code.is_transient() => {
+                self.outbox.retry(number, &entry);
+                self.resubmit_later();
+            }
+            Err((code, detail)) => self.drop_refused(number, &entry, code, &detail),
+        }
+        self.forward(number);
+    }
+
+    fn drop_refused(&mut self, number: RoomNumber, entry: &EntryId, code: Code, detail: &str) {
+        let Some(id) = self.rooms.get(&number).map(|room| room.id) else { return };
+        for pending in self.outbox.refuse(number, entry) {
+            let gone = pending.submission.id;
+            self.write(Write::DropPending { room: number, id: gone });
+            let (code, detail) =
+                if gone == *entry { (code, detail) } else { (Code::OutOfOrder, "an earlier entry was refused") };
+            let request = pending.join.map_or(0, |(_, request)| request);
+            for connection in self.sessions_of(&id, &gone.sender, gone.counter.device) {
+                self.refuse_entry(connection, number, gone.counter.number, code, detail, request);
+            }
+        }
+        let never_began = self.rooms.get(&number).is_some_and(|room| room.log().is_none());
+        if never_began && self.outbox.is_empty(number) {
+            self.write(Write::DropEmptyRoom { number });
+            self.outbox.drop_room(number);
+            self.rooms.remove(&number);
+            self.room_numbers.remove(&id);
+        }
+    }
+
+    /// A mirror asks for a room. Only co-ops with members in it are told that it exists.
+    fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq) {
+        let number = self.room_numbers.get(id).copied();
+        let room = number.and_then(|number| self.rooms.get(&number));
+        let allowed = room.is_some_and(|room| {
+            room.is_hub() && room.log().is_some_and(|log| log.coops_with_members().contains(&peer.name))
+        });
+        match number.filter(|_| allowed) {
+            Some(number) => self.start_feed(&peer.name, number, from),
+            None => {
+                if let Some(link) = self.links.get_mut(&connection) {
+                    link.stop_follower(id);
+                    link.refuse(Code::NoSuchRoom, "no such room".to_owned());
+                }
+            }
+        }
+    }
+
+    /// The hub's log goes on.
+    fn batch_came(&mut self, connection: ConnectionId, peer: &CoopId, number: RoomNumber, batch: &Batch) {
+        let neighbours = &self.neighbours;
+        let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
+        if batch.entries.first.0 < room.size() {
+            return;
+        }
+        let before = room.size();
+        match room.mirror(batch, |name| neighbours.get(name).map(|row| row.coop.key)) {
+            Ok(()) => {
+                self.drop_mirrored(number, before);
+                self.touched(number);
+            }
+            Err(error) => {
+                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a batch is refused");
+                if let Some(link) = self.links.get_mut(&connection) {
+                    link.refuse(Code::BadProof, error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Entries of ours that the log has brought back are no longer pending, from the same transaction on.
+    fn drop_mirrored(&mut self, number: RoomNumber, from: u64) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let mirrored: Vec<EntryId> = room.staged_ids(from).filter(|id| self.outbox.get(number, id).is_some()).collect();
+        mirrored.into_iter().for_each(|id| self.write(Write::DropPending { room: number, id }));
+    }
+
+    /// This mirror has fsynced that much: the hub is told.
+    pub(super) fn attest_to_hub(&mut self, number: RoomNumber, size: u64, mark: Mark) {
+        let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
+        self.store_marks(number);
+        if let Some((connection, link)) = self.link_to(&hub) {
+            link.attest(number, size, mark);
+            self.pump_link(connection);
+        }
+    }
+
+    /// A mirror's mark over a room that this co-op orders. The origin is the link's key, whatever the mark says.
+    fn attest_came(&mut self, peer: &CoopId, id: &RoomId, size: u64, mark: Mark) {
+        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        if mark.coop != peer.name || !self.feeds.contains_key(&(peer.name.clone(), number)) {
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let before = room.certified_size();
+        let key = room.log().and_then(|log| log.coop_key(&peer.name)).unwrap_or(peer.key);
+        match room.mark(size, mark, &key) {
+            Ok(Some(attestation)) => {
+                let attestation = attestation.clone();
+                let newly_certified = room.log().is_some_and(|log| {
+                    before <= log.last_commit.0 && room.certified_size() > log.last_commit.0
+                });
+                self.pass_on(number, id, &peer.name, &attestation);
+                self.store_marks(number);
+                if newly_certified {
+                    self.announce_certificate(number);
+                }
+                self.answer_watches(number);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is dropped"),
+        }
+        self.attested_by(&peer.name, number, size);
+    }
+
+    /// Other mirrors hear of a mark too.
+    fn pass_on(&mut self, number: RoomNumber, id: &RoomId, from: &CoopName, attestation: &Attestation) {
+        let peers: Vec<CoopName> =
+            self.feeds.keys().filter(|(peer, room)| *room == number && peer != from).map(|(peer, _)| peer.clone()).collect();
+        for peer in peers {
+            if let Some((connection, link)) = self.link_to(&peer) {
+                link.attested(id, attestation);
+                self.pump_link(connection);
+            }
+        }
+    }
+
+    /// Marks of other mirrors, from the hub.
+    fn attested_came(&mut self, peer: &CoopId, number: RoomNumber, attestation: Attestation) {
+        let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
+        let size = attestation.checkpoint.size;
+        for mark in attestation.marks.into_iter().filter(|mark| mark.coop != self.me.name) {
+            let key = room.log().and_then(|log| log.coop_key(&mark.coop));
+            let Some(key) = key else { continue };
+            if let Err(error) = room.mark(size, mark, &key) {
+                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is dropped");
+            }
+        }
+        self.announce_certificate(number);
+        self.answer_watches(number);
+    }
+
+    /// A neighbour asks for what a joiner of its own needs.
+    pub(super) fn peer_fetch_group(&mut self, connection: ConnectionId, fetch: FetchGroup, may_wait: bool) {
+        let Some(peer) = self.links.get(&connection).and_then(Link::peer).map(|peer| peer.name.clone()) else { return };
+        let proven = verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
+        let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
+        let room = number.and_then(|number| self.rooms.get(&number)).filter(|room| room.is_hub());
+        if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
+            self.after.push(After::PeerFetchGroup { connection, fetch });
+            return;
+        }
+        let group = room.and_then(|room| room.group(&fetch.invite, self.wall));
+        let Some(link) = self.links.get_mut(&connection) else { return };
+        match group {
+            Some(group) => link.group(fetch.request, Box::new(group)),
+            None => link.no_group(fetch.request),
+        }
+        self.pump_link(connection);
+    }
+
+    /// A member asks for a room that a neighbour holds.
+    pub(super) fn relay_fetch(&mut self, connection: ConnectionId, fetch: FetchGroup) {
+        let holder = fetch.holder.clone();
+        let request = fetch.request;
+        let pinned = self.neighbours.get(&holder.name);
+        if holder.name == self.me.name {
+            return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
+        }
+        if pinned.is_none_or(|row| row.coop != holder || row.signature.is_none()) {
+            return self.refuse(connection, Code::NoAgreement, "no agreement with that co-op", request);
+        }
+        if self.relayed.len() >= LINK_REQUESTS_MAX {
+            return self.refuse(connection, Code::Busy, "too many requests are waiting for that co-op", request);
+        }
+        let relayed = self.next_relayed;
+        let Some((link_connection, link)) = self.link_to(&holder.name) else {
+            return self.refuse(connection, Code::HolderUnreachable, "the link to that co-op is down", request);
+        };
+        link.fetch(FetchGroup { request: relayed, ..fetch });
+        self.next_relayed = self.next_relayed.wrapping_add(1);
+        self.relayed.insert(relayed, (connection, request, Millis(self.now.0 + LINK_REQUEST_MS_MAX)));
+        self.pump_link(link_connection);
+    }
+
+    fn group_came(&mut self, request: RequestId, group: Option<Box<Group>>) {
+        let Some((connection, original, _)) = self.relayed.remove(&request) else { return };
+        match group {
+            Some(group) => self.reply(connection, &ToMember::Group { request: original, group }),
+            None => self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", original),
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! State, inputs, and the cycle of commits.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use kith_federation::link::{Link, Pins};
+use kith_protocol::codec::{Encoding, encode_to_member};
+use kith_protocol::error::Code;
+use kith_protocol::ids::{
+    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, Millis, Pseudonym, PublicKey, RoomId,
+    RoomNumber, Seq, UnixSeconds,
+};
+use kith_protocol::member::{FetchGroup, Refused, RequestId, ToMember};
+use kith_storage::{DeviceRow, NeighbourRow, Write};
+
+use super::feed::Feed;
+use super::outbox::Outbox;
+use super::types::{Boot, Effect, Input, Read, ReadResult, Secrets};
+use crate::room::{Committed, Room};
+use crate::session::Session;
+
+/// How long a cursor may wait for a commit that something else needs, milliseconds.
+const LAZY_WRITE_MS: u64 = 1_000;
+/// How long a submission that the hub cannot take now waits, milliseconds.
+const RESUBMIT_MS: u64 = 300;
+
+/// What happens once the writes that it depends on are durable.
+#[derive(Debug)]
+pub(super) enum After {
+    Effect(Effect),
+    Grown(Committed),
+    /// Entries for a hub are durable here.
+    Pending { room: RoomNumber, id: EntryId },
+    /// The hub's answer to a mirror.
+    Submitted { connection: ConnectionId, id: u64 },
+    /// A session follows a room from now on.
+    Subscribe { connection: ConnectionId, room: RoomNumber, from: Seq },
+    FetchGroup { connection: ConnectionId, fetch: FetchGroup },
+    PeerFetchGroup { connection: ConnectionId, fetch: FetchGroup },
+    FollowNew { room: RoomNumber },
+}
+
+/// Who is waiting for a read.
+#[derive(Debug)]
+pub(super) enum Reader {
+    Cursors { connection: ConnectionId },
+    Page { connection: ConnectionId, room: RoomNumber, from: Seq },
+    Headers { connection: ConnectionId, request: RequestId, from: Seq },
+    Follower { peer: CoopName, room: RoomNumber, from: Seq },
+    FollowerFrontier { peer: CoopName, room: RoomNumber, size: u64 },
+}
+
+#[derive(Debug)]
+pub struct Coop {
+    pub(super) me: CoopId,
+    pub(super) secrets: Secrets,
+    pub(super) now: Millis,
+    pub(super) wall: UnixSeconds,
+
+    pub(super) rooms: HashMap<RoomNumber, Room>,
+    pub(super) room_numbers: HashMap<RoomId, RoomNumber>,
+    pub(super) next_room: u32,
+    pub(super) outbox: Outbox,
+
+    pub(super) invites: HashMap<PublicKey, u32>,
+    pub(super) devices: HashMap<DeviceHandle, DeviceRow>,
+    pub(super) device_keys: HashMap<PublicKey, DeviceHandle>,
+    pub(super) next_device: u64,
+    pub(super) memberships: HashMap<AccountHandle, HashMap<RoomId, Pseudonym>>,
+    pub(super) accounts: HashMap<(RoomId, Pseudonym), AccountHandle>,
+
+    pub(super) sessions: HashMap<ConnectionId, Session>,
+    pub(super) subscribers: HashMap<RoomNumber, Vec<ConnectionId>>,
+    /// Sessions with watches.
+    pub(super) watchers: HashSet<ConnectionId>,
+
+    pub(super) neighbours: NeighbourTable,
+    pub(super) links: HashMap<ConnectionId, Link>,
+    pub(super) links_up: HashMap<CoopName, ConnectionId>,
+    pub(super) feeds: HashMap<(CoopName, RoomNumber), Feed>,
+    /// Requests of sessions that a neighbour is to answer.
+    pub(super) relayed: BTreeMap<RequestId, (ConnectionId, RequestId, Millis)>,
+    pub(super) next_relayed: RequestId,
+    pub(super) resubmit_at: Option<Millis>,
+
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) writes: Vec<Write>,
+    lazy: Vec<Write>,
+    lazy_since: Option<Millis>,
+    pub(super) dirty: Vec<RoomNumber>,
+    pub(super) after: Vec<After>,
+    in_flight: Option<(Vec<Write>, Vec<After>)>,
+    pub(super) readers: HashMap<u64, Reader>,
+    next_read: u64,
+    pub(super) draining: bool,
+}
+
+/// Who is pinned.
+#[derive(Debug, Default)]
+pub(super) struct NeighbourTable(pub BTreeMap<CoopName, NeighbourRow>);
+
+impl std::ops::Deref for NeighbourTable {
+    type Target = BTreeMap<CoopName, NeighbourRow>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for NeighbourTable {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Pins for NeighbourTable {
+    fn neighbour(&self, name: &CoopName) -> Option<CoopId> {
+        self.0.get(name).map(|row| row.coop.clone())
+    }
+}
+
+impl Coop {
+    pub fn new(me: CoopId, secrets: Secrets, boot: Boot) -> Self {
+        let mut coop = Self {
+            me,
+            secrets,
+            now: Millis(0),
+            wall: UnixSeconds(0),
+            rooms: HashMap::new(),
+            room_numbers: HashMap::new(),
+            next_room: 1,
+            outbox: Outbox::default(),
+            invites: boot.invites.into_iter().collect(),
+            devices: HashMap::new(),
+            device_keys: HashMap::new(),
+            next_device: 1,
+            memberships: HashMap::new(),
+            accounts: HashMap::new(),
+            sessions: HashMap::new(),
+            subscribers: HashMap::new(),
+            watchers: HashSet::new(),
+            neighbours: NeighbourTable(boot.neighbours.into_iter().map(|row| (row.coop.name.clone(), row)).collect()),
+            links: HashMap::new(),
+            links_up: HashMap::new(),
+            feeds: HashMap::new(),
+            relayed: BTreeMap::new(),
+            next_relayed: 1,
+            resubmit_at: None,
+            effects: VecDeque::new(),
+            writes: Vec::new(),
+            lazy: Vec::new(),
+            lazy_since: None,
+            dirty: Vec::new(),
+            after: Vec::new(),
+            in_flight: None,
+            readers: HashMap::new(),
+            next_read: 1,
+            draining: false,
+        };
+        for room in boot.rooms {
+            coop.next_room = coop.next_room.max(room.number.0 + 1);
+            coop.room_numbers.insert(room.id, room.number);
+            coop.rooms.insert(room.number, room);
+        }
+        for (room, rows) in boot.pending {
+            coop.outbox.restore(room, rows);
+        }
+        for device in boot.devices {
+            coop.next_device = coop.next_device.max(device.handle.0 + 1);
+            coop.note_device(device);
+        }
+        for row in boot.memberships {
+            coop.note_membership(row.account, row.room, row.pseudonym);
+        }
+        coop
+    }
+
+    pub fn me(&self) -> &CoopId {
+        &self.me
+    }
+
+    pub(super) fn note_device(&mut self, device: DeviceRow) {
+        self.device_keys.insert(device.key, device.handle);
+        self.devices.insert(device.handle, device);
+    }
+
+    pub(super) fn note_membership(&mut self, account: AccountHandle, room: RoomId, pseudonym: Pseudonym) {
+        self.memberships.entry(account).or_default().insert(room, pseudonym);
+        self.accounts.insert((room, pseudonym), account);
+    }
+
+    /// Takes an input. `now` is monotone; `wall` is what new headers and certificates say.
+    pub fn handle(&mut self, now: Millis, wall: UnixSeconds, input: Input) {
+        (self.now, self.wall) = (now, wall);
+        match input {
+            Input::MemberOpened { connection, encoding, nonce } => self.member_opened(connection, encoding, nonce),
+            Input::MemberFrame { connection, frame } => self.member_frame(connection, frame),
+            Input::MemberClosed { connection } => self.member_closed(connection),
+            Input::MemberDrained { connection } => self.member_drained(connection),
+            Input::Undelivered { connection, room, first } => self.undelivered(connection, room, first),
+            Input::LinkOpened { connection, peer_link_key, dialled } => self.link_opened(connection, peer_link_key, dialled),
+            Input::LinkFrame { connection, frame } => self.link_frame(connection, frame),
+            Input::LinkClosed { connection } => self.link_closed(connection),
+            Input::ReadDone { id, result } => self.read_done(id, result),
+            Input::Steward { id, request } => self.handle_steward(id, request),
+            Input::Committed => self.handle_committed(),
+            Input::DiskFull => self.handle_disk_full(),
+            Input::Drain => self.handle_drain(),
+            Input::Tick => self.handle_tick(),
+        }
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due, if nothing else comes.
+    pub fn poll_deadline(&self) -> Option<Millis> {
+        let sessions = self.sessions.values().filter_map(Session::poll_deadline);
+        let links = self.links.values().map(Link::poll_deadline);
+        let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
+        let lazy = self.lazy_since.map(|since| Millis(since.0 + LAZY_WRITE_MS));
+        sessions.chain(links).chain(relayed).chain(lazy).chain(self.resubmit_at).min()
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// A write that may wait a little for company.
+    pub(super) fn write_lazily(&mut self, write: Write) {
+        self.lazy.push(write);
+        self.lazy_since.get_or_insert(self.now);
+    }
+
+    pub(super) fn touched(&mut self, room: RoomNumber) {
+        if !self.dirty.contains(&room) {
+            self.dirty.push(room);
+        }
+    }
+
+    /// The next transaction, unless one is under way. Its end comes back as [`Input::Committed`].
+    pub fn poll_commit(&mut self) -> Option<Vec<Write>> {
+        let lazy_due = self.lazy_since.is_some_and(|since| self.now.0 >= since.0 + LAZY_WRITE_MS);
+        let idle = self.writes.is_empty() && self.dirty.is_empty() && self.after.is_empty() && !lazy_due;
+        if self.in_flight.is_some() || idle {
+            return None;
+        }
+        let mut writes = std::mem::take(&mut self.writes);
+        writes.append(&mut self.lazy);
+        self.lazy_since = None;
+        let mut after = Vec::new();
+        for number in std::mem::take(&mut self.dirty) {
+            let appended = self.rooms.get_mut(&number).and_then(|room| room.take_append(&self.secrets.root));
+            if let Some((append, committed)) = appended {
+                writes.push(Write::Append(append));
+                after.push(After::Grown(committed));
+            }
+        }
+        after.append(&mut self.after);
+        self.in_flight = Some((writes.clone(), after));
+        Some(writes)
+    }
+
+    fn handle_committed(&mut self) {
+        let Some((_, after)) = self.in_flight.take() else { return };
+        for action in after {
+            self.act(action);
+        }
+    }
+
+    /// The transaction comes again when there is room; until then nothing new is acknowledged.
+    fn handle_disk_full(&mut self) {
+        if let Some((writes, after)) = self.in_flight.take() {
+            let newer = std::mem::replace(&mut self.writes, writes);
+            self.writes.extend(newer);
+            let newer = std::mem::replace(&mut self.after, after);
+            self.after.extend(newer);
+        }
+    }
+
+    fn act(&mut self, action: After) {
+        match action {
+            After::Effect(effect) => self.effects.push_back(effect),
+            After::Grown(committed) => self.grown(committed),
+            After::Pending { room, id } => {
+                self.outbox.durable(room, &id);
+                self.forward(room);
+            }
+            After::Submitted { connection, id } => {
+                if let Some(link) = self.links.get_mut(&connection) {
+                    link.submitted(id, Ok(()));
+                    self.pump_link(connection);
+                }
+            }
+            After::Subscribe { connection, room, from } => self.subscribe(connection, room, from),
+            After::FetchGroup { connection, fetch } => self.fetch_group(connection, fetch, false),
+            After::PeerFetchGroup { connection, fetch } => self.peer_fetch_group(connection, fetch, false),
+            After::FollowNew { room } => self.follow_room(room),
+        }
+    }
+
+    pub(super) fn read(&mut self, reader: Reader, read: Read) {
+        let id = self.next_read;
+        self.next_read += 1;
+        self.readers.insert(id, reader);
+        self.effects.push_back(Effect::Read { id, read });
+    }
+
+    fn read_done(&mut self, id: u64, result: ReadResult) {
+        match (self.readers.remove(&id), result) {
+            (Some(Reader::Cursors { connection }), ReadResult::Cursors(cursors)) => self.cursors_read(connection, cursors),
+            (Some(Reader::Page { connection, room, from }), ReadResult::Entries(rows)) => {
+                self.page_read(connection, room, from, rows);
+            }
+            (Some(Reader::Headers { connection, request, from }), ReadResult::Headers(headers)) => {
+                self.reply(connection, &ToMember::Headers { request, first: from, headers });
+            }
+            (Some(Reader::Follower { peer, room, from }), ReadResult::Entries(rows)) => {
+                self.follower_read(&peer, room, from, rows);
+            }
+            (Some(Reader::FollowerFrontier { peer, room, size }), ReadResult::Frontier(nodes)) => {
+                self.follower_frontier_read(&peer, room, size, nodes);
+            }
+            (Some(Reader::Headers { connection, request, .. }), _) => {
+                self.refuse(connection, Code::Internal, "the log could not be read", request);
+            }
+            (Some(Reader::Cursors { connection } | Reader::Page { connection, .. }), _) => self.close_member(connection),
+            (Some(Reader::Follower { peer, room, .. } | Reader::FollowerFrontier { peer, room, .. }), _) => {
+                self.feeds.remove(&(peer, room));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        let late: Vec<ConnectionId> = self
+            .sessions
+            .values()
+            .filter(|session| session.poll_deadline().is_some_and(|deadline| deadline <= self.now))
+            .map(|session| session.connection)
+            .collect();
+        for connection in late {
+            self.refuse(connection, Code::NotAuthenticated, "no device authenticated in time", 0);
+            self.close_member(connection);
+        }
+        self.tick_links();
+        if self.resubmit_at.is_some_and(|at| at <= self.now) {
+            self.resubmit_at = None;
+            let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();
+            rooms.into_iter().for_each(|room| self.forward(room));
+        }
+    }
+
+    pub(super) fn resubmit_later(&mut self) {
+        self.resubmit_at.get_or_insert(Millis(self.now.0 + RESUBMIT_MS));
+    }
+
+    fn handle_drain(&mut self) {
+        self.draining = true;
+        let connections: Vec<ConnectionId> = self.sessions.keys().copied().collect();
+        for connection in connections {
+            self.reply(connection, &ToMember::Draining);
+        }
+    }
+
+    /// Whether everything decided is durable and told.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.writes.is_empty() && self.dirty.is_empty() && self.after.is_empty()
+    }
+
+    pub(super) fn encode(&self, connection: ConnectionId, frame: &ToMember) -> Option<Bytes> {
+        let encoding = self.sessions.get(&connection)?.encoding;
+        Some(encode_to_member(frame, encoding))
+    }
+
+    pub(super) fn reply(&mut self, connection: ConnectionId, frame: &ToMember) {
+        if let Some(bytes) = self.encode(connection, frame) {
+            self.effects.push_back(Effect::ToMember { connection, bytes });
+        }
+    }
+
+    pub(super) fn reply_after_commit(&mut self, connection: ConnectionId, frame: &ToMember) {
+        if let Some(bytes) = self.encode(connection, frame) {
+            self.after.push(After::Effect(Effect::ToMember { connection, bytes }));
+        }
+    }
+
+    pub(super) fn refuse(&mut self, connection: ConnectionId, code: Code, detail: &str, request: RequestId) {
+        let refused = Refused {
+            code,
+            detail: detail.to_owned(),
+            request,
+            room: RoomNumber(0),
+            counter: 0,
+            retry_after_ms: if code.is_transient() { 300 } else { 0 },
+        };
+        self.reply(connection, &ToMember::Refused(refused));
+    }
+
+    pub(super) fn refuse_entry(&mut self, connection: ConnectionId, room: RoomNumber, counter: u64, code: Code, detail: &str, request: RequestId) {
+        let refused = Refused {
+            code,
+            detail: detail.to_owned(),
+            request,
+            room,
+            counter,
+            retry_after_ms: if code.is_transient() { 300 } else { 0 },
+        };
+        self.reply(connection, &ToMember::Refused(refused));
+    }
+
+    pub(super) fn close_member(&mut self, connection: ConnectionId) {
+        if self.sessions.contains_key(&connection) {
+            self.effects.push_back(Effect::CloseMember { connection });
+            self.member_closed(connection);
+        }
+    }
+
+    pub(super) fn encodings_of(&self, connections: &[ConnectionId]) -> BTreeMap<bool, Vec<ConnectionId>> {
+        let mut by_encoding: BTreeMap<bool, Vec<ConnectionId>> = BTreeMap::new();
+        for connection in connections {
+            if let Some(session) = self.sessions.get(connection) {
+                by_encoding.entry(session.encoding == Encoding::Json).or_default().push(*connection);
+            }
+        }
+        by_encoding
+    }
+
+    pub fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.values()
+    }
+
+    pub fn sessions_open(&self) -> usize {
+        self.sessions.len()
+    }
+}

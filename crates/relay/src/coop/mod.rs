@@ -1,0 +1,21 @@
+//! A whole co-op's server as one pure machine: it routes between sessions, rooms and links, and knows no socket, disk,
+//! clock or randomness. The driver and the simulator run the very same.
+//!
+//! ```text
+//! inputs ──▶ [sessions] ⇄ [rooms] ⇄ [links] ──▶ effects (frames out, reads)
+//!                            └──▶ one list of writes ──▶ commit ──▶ committed ──▶ acks, fan-out, forwarding
+//! ```
+//!
+//! One commit is under way at a time; whatever is decided meanwhile goes into the next. Nothing that depends on a write
+//! is told to anybody before that write is durable.
+
+mod feed;
+mod links;
+pub mod machine;
+mod members;
+mod outbox;
+pub mod steward;
+mod types;
+
+pub use machine::Coop;
+pub use types::{Boot, Effect, Input, Read, ReadResult, Secrets};

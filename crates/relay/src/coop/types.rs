@@ -1,0 +1,90 @@
+//! What goes into a co-op's machine and what comes out.
+
+use bytes::Bytes;
+use kith_protocol::agreement::LinkCertificate;
+use kith_protocol::codec::{DecodeError, Encoding};
+use kith_protocol::ids::{ConnectionId, CoopName, DeviceHandle, Hash, PublicKey, RoomNumber, Seq};
+use kith_protocol::link::LinkFrame;
+use kith_protocol::member::ToServer;
+use kith_protocol::sign::SecretKey;
+use kith_storage::{DeviceRow, LogRow, MembershipRow, NeighbourRow};
+
+use super::steward;
+use crate::room::Room;
+
+/// The co-op's own keys.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    pub root: SecretKey,
+    pub link_certificate: LinkCertificate,
+}
+
+/// What a start reads from the store.
+#[derive(Debug, Default)]
+pub struct Boot {
+    pub rooms: Vec<Room>,
+    pub pending: Vec<(RoomNumber, Vec<(kith_protocol::ids::EntryId, Bytes)>)>,
+    pub invites: Vec<(PublicKey, u32)>,
+    pub devices: Vec<DeviceRow>,
+    pub memberships: Vec<MembershipRow>,
+    pub neighbours: Vec<NeighbourRow>,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// `nonce` is fresh from the system's randomness.
+    MemberOpened { connection: ConnectionId, encoding: Encoding, nonce: [u8; 32] },
+    MemberFrame { connection: ConnectionId, frame: Result<ToServer, DecodeError> },
+    MemberClosed { connection: ConnectionId },
+    /// A queue that was full is empty again.
+    MemberDrained { connection: ConnectionId },
+    /// Entries that did not fit into a session's queue.
+    Undelivered { connection: ConnectionId, room: RoomNumber, first: Seq },
+    LinkOpened { connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName> },
+    LinkFrame { connection: ConnectionId, frame: Result<LinkFrame, DecodeError> },
+    LinkClosed { connection: ConnectionId },
+    ReadDone { id: u64, result: ReadResult },
+    Steward { id: u64, request: steward::Request },
+    /// The writes of the last [`super::Coop::poll_commit`] are durable.
+    Committed,
+    /// They were not written because the disk is full; nothing else was lost.
+    DiskFull,
+    /// Close down: sessions are told to come back later.
+    Drain,
+    /// Time has passed.
+    Tick,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A frame that must arrive or the connection ends.
+    ToMember { connection: ConnectionId, bytes: Bytes },
+    /// Entries for many; whoever has no room in its queue comes back as [`Input::Undelivered`].
+    Deliver { to: Vec<ConnectionId>, room: RoomNumber, first: Seq, bytes: Bytes },
+    CloseMember { connection: ConnectionId },
+    ToLink { connection: ConnectionId, bytes: Bytes },
+    CloseLink { connection: ConnectionId },
+    Read { id: u64, read: Read },
+    Steward { id: u64, reply: steward::Reply },
+    /// The list of neighbours to dial changed.
+    NeighboursChanged,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    Cursors { device: DeviceHandle },
+    Entries { room: RoomNumber, from: Seq, rows_max: usize, bytes_max: usize },
+    Headers { room: RoomNumber, from: Seq, max: usize },
+    /// The nodes of [`kith_protocol::log::merkle::nodes_for_frontier`].
+    Frontier { room: RoomNumber, size: u64 },
+}
+
+#[derive(Debug)]
+pub enum ReadResult {
+    Cursors(Vec<(RoomNumber, Seq)>),
+    Entries(Vec<LogRow>),
+    Headers(Vec<Bytes>),
+    Frontier(Vec<Option<Hash>>),
+    /// The store failed; whoever asked is told to try again.
+    Failed,
+}

@@ -1,0 +1,372 @@
+//! What a room's log says so far: the facts that entries are judged by, and how each entry changes them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use kith_protocol::codec;
+use kith_protocol::credential::LeafCertificate;
+use kith_protocol::error::Code;
+use kith_protocol::ids::{Coop, CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
+use kith_protocol::judge::{CommitFacts, EntryFacts, Refusal, RoomFacts, Standing, What, judge};
+use kith_protocol::limits::{DEVICES_MAX, SENDERS_MAX};
+use kith_protocol::log::header::hash_bytes;
+use kith_protocol::log::merkle::Frontier;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::room::{Creation, RoomContext, group_info_hash, leave_statement, room_id};
+use kith_protocol::sign::{Signature, verify};
+use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
+
+use super::view::{GroupView, Staged, ViewError};
+
+/// Why an entry is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    View(#[from] ViewError),
+    #[error("the body is not what its kind says")]
+    Body,
+    #[error("the room is full")]
+    Full,
+}
+
+impl EntryError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::View(ViewError::Certificate) => Code::BadCertificate,
+            Self::View(_) => Code::InvalidCommit,
+            Self::Body => Code::Malformed,
+            Self::Full => Code::TooLarge,
+        }
+    }
+}
+
+/// The room cannot begin like that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CreationError {
+    #[error("the room's id is not the hash of its creation")]
+    Id,
+    #[error("the creation's group, context or creator do not fit together")]
+    Parts,
+    #[error("the creator's certificate does not hold")]
+    Certificate,
+}
+
+/// A judged entry, ready to take effect.
+pub enum Effect {
+    Message,
+    Leave,
+    Commit(Box<Staged>),
+}
+
+#[derive(Debug)]
+pub struct Log {
+    room: RoomId,
+    pub frontier: Frontier,
+    pub term: Term,
+    epoch: Epoch,
+    pub created: UnixSeconds,
+    pub last_time: UnixSeconds,
+    pub senders: Vec<Sender>,
+    counters: Vec<Vec<u64>>,
+    index: HashMap<Pseudonym, u32>,
+    pub creation: Bytes,
+    pub context: RoomContext,
+    pub group_info: Bytes,
+    group_info_hash: Hash,
+    pub tree: Bytes,
+    pub last_commit: Seq,
+    uses: Vec<(PublicKey, Vec<u32>)>,
+    coops: Vec<Coop>,
+    /// Opened when the first commit needs it.
+    view: Option<GroupView>,
+}
+
+impl RoomFacts for Log {
+    fn room(&self) -> &RoomId {
+        &self.room
+    }
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+    fn last_time(&self) -> UnixSeconds {
+        self.last_time
+    }
+    fn context(&self) -> &RoomContext {
+        &self.context
+    }
+    fn group_info_hash(&self) -> &Hash {
+        &self.group_info_hash
+    }
+    fn standing(&self, who: &Pseudonym) -> Standing {
+        self.index_of(who).map_or(Standing::Unknown, |index| self.senders[index as usize].standing)
+    }
+    fn last_counter(&self, id: &EntryId) -> u64 {
+        self.index_of(&id.sender)
+            .and_then(|index| self.counters[index as usize].get(usize::from(id.counter.device)).copied())
+            .unwrap_or(0)
+    }
+    fn is_use_taken(&self, invite: &PublicKey, number: u32) -> bool {
+        self.uses.iter().any(|(key, taken)| key == invite && taken.contains(&number))
+    }
+    fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
+        self.coops.iter().find(|coop| coop.name == *name).map(|coop| coop.key)
+    }
+}
+
+impl Log {
+    /// The log's first state, from the body of its creation entry. The header's facts are checked against it.
+    pub fn create(id: &RoomId, sender: &Pseudonym, body: &[u8]) -> Result<Self, CreationError> {
+        let body = codec::decode_creation_body(body).map_err(|_| CreationError::Parts)?;
+        if room_id(&body.creation) != *id {
+            return Err(CreationError::Id);
+        }
+        let creation: Creation = codec::decode_creation(&body.creation).map_err(|_| CreationError::Parts)?;
+        let view = GroupView::open(&body.group_info, &body.tree).map_err(|_| CreationError::Parts)?;
+        let leaves = view.leaves().map_err(|_| CreationError::Parts)?;
+        let [leaf] = leaves.as_slice() else {
+            return Err(CreationError::Parts);
+        };
+        let LeafCertificate { pseudonym, coop, .. } = &leaf.certificate;
+        let fits = view.group_id() == id.0
+            && view.epoch() == 0
+            && view.context().is_ok_and(|context| context == creation.context)
+            && creation.context.check().is_ok()
+            && creation.context.voters.names == [creation.hub.name.clone()]
+            && leaf.key == creation.creator_key
+            && pseudonym == sender
+            && *coop == creation.hub;
+        if !fits {
+            return Err(CreationError::Parts);
+        }
+        leaf.certificate.verify(id, &leaf.key, creation.created).map_err(|_| CreationError::Certificate)?;
+        Ok(Self {
+            room: *id,
+            frontier: Frontier::default(),
+            term: Term(1),
+            epoch: Epoch(0),
+            created: creation.created,
+            last_time: creation.created,
+            senders: vec![Sender { pseudonym: *sender, standing: Standing::Member, coop: coop.name.clone() }],
+            counters: vec![vec![]],
+            index: HashMap::from([(*sender, 0)]),
+            creation: body.creation.into(),
+            context: creation.context,
+            group_info_hash: group_info_hash(&body.group_info),
+            group_info: body.group_info.into(),
+            tree: body.tree.into(),
+            last_commit: Seq(0),
+            uses: Vec::new(),
+            coops: vec![creation.hub],
+            view: Some(view),
+        })
+    }
+
+    /// From its snapshots. The caller has checked the frontier against the newest checkpoint.
+    pub fn restore(room: RoomId, small: RoomSnapshot, group: GroupSnapshot) -> Option<Self> {
+        let creation = codec::decode_creation(&group.creation).ok()?;
+        let view = GroupView::open(&group.group_info, &group.tree).ok()?;
+        let index = group.senders.iter().enumerate().map(|(i, sender)| (sender.pseudonym, i as u32)).collect();
+        let mut counters = small.counters;
+        counters.resize(group.senders.len(), Vec::new());
+        Some(Self {
+            room,
+            frontier: Frontier::from_parts(small.size, small.frontier).ok()?,
+            term: small.term,
+            epoch: small.epoch,
+            created: creation.created,
+            last_time: small.last_time,
+            senders: group.senders,
+            counters,
+            index,
+            creation: group.creation,
+            context: view.context().ok()?,
+            group_info_hash: group_info_hash(&group.group_info),
+            group_info: group.group_info,
+            tree: group.tree,
+            last_commit: group.last_commit,
+            uses: group.invite_uses,
+            coops: group.coops,
+            view: Some(view),
+        })
+    }
+
+    pub fn snapshot(&self) -> RoomSnapshot {
+        RoomSnapshot {
+            size: self.frontier.size(),
+            frontier: self.frontier.nodes().to_vec(),
+            term: self.term,
+            epoch: self.epoch,
+            created: self.created,
+            last_time: self.last_time,
+            counters: self.counters.clone(),
+        }
+    }
+
+    pub fn group_snapshot(&self) -> GroupSnapshot {
+        GroupSnapshot {
+            creation: self.creation.clone(),
+            group_info: self.group_info.clone(),
+            tree: self.tree.clone(),
+            last_commit: self.last_commit,
+            senders: self.senders.clone(),
+            invite_uses: self.uses.clone(),
+            coops: self.coops.clone(),
+        }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn index_of(&self, who: &Pseudonym) -> Option<u32> {
+        self.index.get(who).copied()
+    }
+
+    pub fn coop_of(&self, who: &Pseudonym) -> Option<&CoopName> {
+        self.index_of(who).map(|index| &self.senders[index as usize].coop)
+    }
+
+    pub fn is_member(&self, who: &Pseudonym) -> bool {
+        self.standing(who) == Standing::Member
+    }
+
+    /// Co-ops with members, each once.
+    pub fn coops_with_members(&self) -> Vec<CoopName> {
+        let members = self.senders.iter().filter(|sender| sender.standing == Standing::Member);
+        kith_protocol::room::coops_of(members.map(|sender| &sender.coop))
+    }
+
+    /// The lowest use of an open invite that nobody has taken.
+    pub fn next_use(&self, invite: &PublicKey, now: UnixSeconds) -> Option<u32> {
+        let open = self.context.invite(invite).filter(|invite| now <= invite.expires)?;
+        (1..=open.uses).find(|number| !self.is_use_taken(invite, *number))
+    }
+
+    /// Judges an entry as the next one.
+    pub fn examine(&mut self, id: &EntryId, kind: Kind, epoch: Epoch, time: UnixSeconds, body: &[u8]) -> Result<Effect, EntryError> {
+        let facts = |what| EntryFacts { id: *id, epoch, time, what };
+        if self.index_of(&id.sender).is_none() && self.senders.len() >= SENDERS_MAX {
+            return Err(EntryError::Full);
+        }
+        match kind {
+            Kind::Message => {
+                judge(self, &facts(What::Message))?;
+                Ok(Effect::Message)
+            }
+            Kind::Leave => {
+                judge(self, &facts(What::Leave))?;
+                self.check_leave(id, body)?;
+                Ok(Effect::Leave)
+            }
+            Kind::Commit => {
+                // The counter first: a duplicate is no invalid commit.
+                if id.counter.number <= self.last_counter(id) {
+                    return Err(Refusal::Duplicate.into());
+                }
+                if epoch != self.epoch {
+                    return Err(Refusal::Epoch { current: self.epoch, got: epoch }.into());
+                }
+                let staged = self.view()?.stage(body)?;
+                judge(self, &facts(What::Commit(Box::new(staged.facts.clone()))))?;
+                Ok(Effect::Commit(Box::new(staged)))
+            }
+            Kind::Creation => Err(EntryError::Body),
+        }
+    }
+
+    fn check_leave(&mut self, id: &EntryId, body: &[u8]) -> Result<(), EntryError> {
+        let signature = Signature::from_slice(body).map_err(|_| EntryError::Body)?;
+        let key = self.view()?.leaf_key(&id.sender, id.counter.device).ok_or(EntryError::Body)?;
+        let statement = leave_statement(&self.room, &id.sender, id.counter.number);
+        verify(&key, &statement, &signature).map_err(|_| EntryError::Body)
+    }
+
+    fn view(&mut self) -> Result<&mut GroupView, ViewError> {
+        if self.view.is_none() {
+            self.view = Some(GroupView::open(&self.group_info, &self.tree)?);
+        }
+        self.view.as_mut().ok_or(ViewError::Open)
+    }
+
+    /// Merges a commit into the view. On an error nothing has changed.
+    pub fn merge(&mut self, staged: Staged, group_info: &Bytes) -> Result<(), ViewError> {
+        let facts = staged.facts.clone();
+        let merged = self.view()?.merge(staged, group_info);
+        if let Err(error) = merged {
+            self.view = None;
+            return Err(error);
+        }
+        let view = self.view()?;
+        let (tree, epoch) = (view.tree_bytes(), view.epoch());
+        self.tree = tree.into();
+        self.epoch = Epoch(epoch);
+        self.group_info_hash = hash_bytes(group_info);
+        self.group_info = group_info.clone();
+        self.note_commit(facts);
+        Ok(())
+    }
+
+    fn note_commit(&mut self, facts: CommitFacts) {
+        if let Some(context) = facts.new_context {
+            self.context = context;
+        }
+        for who in &facts.removes {
+            if let Some(index) = self.index_of(who) {
+                let sender = &mut self.senders[index as usize];
+                // Whoever left by itself may come back by a new invite; whoever was removed may not.
+                sender.standing = if sender.standing == Standing::Left { Standing::Unknown } else { Standing::Removed };
+            }
+        }
+        if let Some(join) = facts.join {
+            let LeafCertificate { pseudonym, coop, .. } = join.certificate;
+            let index = self.note_sender(&pseudonym, &coop.name);
+            self.senders[index as usize].standing = Standing::Member;
+            if self.coop_key(&coop.name).is_none() {
+                self.coops.push(coop);
+            }
+            if let Some(admission) = join.admission {
+                match self.uses.iter_mut().find(|(key, _)| *key == admission.invite) {
+                    Some((_, taken)) => taken.push(admission.use_number),
+                    None => self.uses.push((admission.invite, vec![admission.use_number])),
+                }
+            }
+            let context = &self.context;
+            self.uses.retain(|(key, _)| context.invite(key).is_some());
+        }
+    }
+
+    /// Lists a sender at its first appearance, valid or not: indexes are by appearance in the log.
+    pub fn note_sender(&mut self, who: &Pseudonym, coop: &CoopName) -> u32 {
+        if let Some(index) = self.index_of(who) {
+            return index;
+        }
+        let index = self.senders.len() as u32;
+        self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone() });
+        self.counters.push(Vec::new());
+        self.index.insert(*who, index);
+        index
+    }
+
+    pub fn note_leave(&mut self, who: &Pseudonym) {
+        if let Some(index) = self.index_of(who) {
+            self.senders[index as usize].standing = Standing::Left;
+        }
+    }
+
+    /// The entry stands in the log now. A valid one moves its sender's counter.
+    pub fn push(&mut self, header: &Header, valid: bool) -> Vec<Hash> {
+        self.last_time = self.last_time.max(header.time);
+        if valid {
+            let (device, number) = (usize::from(header.id.counter.device), header.id.counter.number);
+            if let (Some(index), true) = (self.index_of(&header.id.sender), device < DEVICES_MAX) {
+                let counters = &mut self.counters[index as usize];
+                counters.resize(counters.len().max(device + 1), 0);
+                counters[device] = number;
+            }
+        }
+        self.frontier.push(kith_protocol::log::merkle::leaf_hash(&header.encode()))
+    }
+}

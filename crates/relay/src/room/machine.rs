@@ -1,0 +1,422 @@
+//! The room machine. It decides at once, in memory; what it decided is appended by the writer in one transaction, and
+//! only after the commit does anybody hear of it ([`Room::take_append`], then [`Room::committed`]).
+
+use bytes::Bytes;
+use kith_federation::mirror::{BatchError, Position, verify_batch};
+use kith_protocol::codec;
+use kith_protocol::error::Code;
+use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::judge::RoomFacts;
+use kith_protocol::link::{Batch, Submission};
+use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, Mark};
+use kith_protocol::log::header::hash_bytes;
+use kith_protocol::log::pack::extra_of;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::member::{Entries, Group};
+use kith_protocol::sign::SecretKey;
+use kith_storage::{Append, LogRow, RoomRow, RoomState};
+
+use super::ledger::Ledger;
+use super::log::{CreationError, Effect, EntryError, Log};
+
+/// What became of an entry that was handed to the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    New(Seq),
+    /// Taken before: nothing changes.
+    Known,
+}
+
+/// The hub's no.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("another co-op orders this room")]
+    NotHub,
+    #[error("a commit is still waiting to be held by a majority of the room's voters")]
+    EpochBusy,
+    #[error("the entry did not come from the co-op that certified its sender")]
+    Origin,
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
+impl OrderError {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotHub => Code::HolderUnreachable,
+            Self::EpochBusy => Code::EpochBusy,
+            Self::Origin => Code::Forbidden,
+            Self::Entry(error) => error.code(),
+        }
+    }
+}
+
+/// Why a hub's batch is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MirrorError {
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error(transparent)]
+    Creation(#[from] CreationError),
+    #[error("the room is this co-op's own to order")]
+    OwnRoom,
+}
+
+/// Entries that have become durable: what may be acknowledged, sent out and forwarded now.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    pub room: RoomNumber,
+    pub rows: Vec<(Header, LogRow)>,
+    pub has_commit: bool,
+}
+
+/// A room that cannot be brought back from its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stored state of room {0} is damaged")]
+pub struct Damaged(pub RoomId);
+
+#[derive(Debug)]
+pub struct Room {
+    pub number: RoomNumber,
+    pub id: RoomId,
+    pub hub: Coop,
+    me: CoopName,
+    /// `None` until the first entry: a member of ours is joining, and the hub has not sent the log yet.
+    log: Option<Log>,
+    staged: Vec<(Header, LogRow)>,
+    /// The group's snapshot changed with what is staged.
+    group_changed: bool,
+    /// A mirror's: the hub's word over what is staged.
+    hub_attestation: Option<Attestation>,
+    ledger: Ledger,
+    durable: u64,
+    /// Entries in the log that did not satisfy the rules: evidence against the hub.
+    pub invalid: u64,
+}
+
+impl Room {
+    pub fn empty(number: RoomNumber, id: RoomId, hub: Coop, me: CoopName) -> Self {
+        Self {
+            number,
+            id,
+            hub,
+            me,
+            log: None,
+            staged: Vec::new(),
+            group_changed: false,
+            hub_attestation: None,
+            ledger: Ledger::default(),
+            durable: 0,
+            invalid: 0,
+        }
+    }
+
+    /// After a restart. The frontier must lead to the newest checkpoint's root.
+    pub fn restore(row: RoomRow, me: CoopName, state: &RoomState) -> Result<Self, Damaged> {
+        let mut room = Self::empty(row.number, row.id, row.hub, me);
+        let (Some(small), Some(group), Some(checkpoint)) = (&state.snapshot, &state.group, &state.checkpoint) else {
+            return Ok(room);
+        };
+        let damaged = Damaged(row.id);
+        let small = codec::decode_room_snapshot(small).map_err(|_| damaged)?;
+        let group = codec::decode_group_snapshot(group).map_err(|_| damaged)?;
+        let checkpoint = codec::decode_attestation(row.id, checkpoint).map_err(|_| damaged)?;
+        let marked = state.marked.as_ref().map(|bytes| codec::decode_attestation(row.id, bytes)).transpose().map_err(|_| damaged)?;
+        let log = Log::restore(row.id, small, group).ok_or(damaged)?;
+        if log.frontier.size() != checkpoint.checkpoint.size || log.frontier.root() != checkpoint.checkpoint.root {
+            return Err(damaged);
+        }
+        room.durable = log.frontier.size();
+        room.log = Some(log);
+        room.ledger = Ledger::restore(Some(checkpoint), marked);
+        Ok(room)
+    }
+
+    pub fn is_hub(&self) -> bool {
+        self.hub.name == self.me
+    }
+
+    pub fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Entries that may be shown.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Entries that have been decided, durable or not.
+    pub fn size(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.frontier.size())
+    }
+
+    pub fn is_member(&self, who: &Pseudonym) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_member(who))
+    }
+
+    /// Begins the room with its creation entry.
+    pub fn create(&mut self, sender: &Pseudonym, device: u16, body: &Bytes) -> Result<(), CreationError> {
+        let log = Log::create(&self.id, sender, body)?;
+        let id = EntryId { sender: *sender, counter: Counter { device, number: 1 } };
+        let header = Header {
+            room: self.id,
+            seq: Seq(0),
+            term: log.term,
+            epoch: log.epoch(),
+            kind: Kind::Creation,
+            id,
+            time: log.created,
+            body_hash: hash_bytes(body),
+            extra: hash_bytes(&log.group_info),
+        };
+        self.log = Some(log);
+        self.group_changed = true;
+        self.stage(header, body.clone(), Bytes::new(), true);
+        Ok(())
+    }
+
+    /// The hub takes an entry and gives it its place. `origin` is the co-op that hands it in, as its link key says.
+    pub fn order(&mut self, now: UnixSeconds, origin: &CoopName, entry: &Submission) -> Result<Order, OrderError> {
+        if !self.is_hub() {
+            return Err(OrderError::NotHub);
+        }
+        let certified = self.certified_size();
+        let log = self.log.as_mut().ok_or(OrderError::NotHub)?;
+        if entry.id.counter.number <= log.last_counter(&entry.id) {
+            return Ok(Order::Known);
+        }
+        if entry.kind == Kind::Commit && certified <= log.last_commit.0 {
+            return Err(OrderError::EpochBusy);
+        }
+        let time = now.max(log.last_time);
+        let group_info_hash = (entry.kind == Kind::Commit).then(|| hash_bytes(&entry.group_info));
+        let extra = extra_of(entry.kind, &entry.body, group_info_hash).map_err(|_| EntryError::Body)?;
+        let effect = log.examine(&entry.id, entry.kind, entry.epoch, time, &entry.body)?;
+        let certified_by = match &effect {
+            Effect::Commit(staged) if staged.facts.join.is_some() => {
+                staged.facts.join.as_ref().map(|join| &join.certificate.coop.name)
+            }
+            _ => log.coop_of(&entry.id.sender),
+        };
+        if certified_by != Some(origin) {
+            return Err(OrderError::Origin);
+        }
+        let header = Header {
+            room: self.id,
+            seq: Seq(log.frontier.size()),
+            term: log.term,
+            epoch: entry.epoch,
+            kind: entry.kind,
+            id: entry.id,
+            time,
+            body_hash: hash_bytes(&entry.body),
+            extra,
+        };
+        self.take_effect(effect, &header, &entry.group_info)?;
+        let group_info = if entry.kind == Kind::Commit { entry.group_info.clone() } else { Bytes::new() };
+        self.stage(header, entry.body.clone(), group_info, true);
+        Ok(Order::New(header.seq))
+    }
+
+    fn take_effect(&mut self, effect: Effect, header: &Header, group_info: &Bytes) -> Result<(), EntryError> {
+        let log = self.log.as_mut().expect("an entry was judged against it");
+        match effect {
+            Effect::Message => {}
+            Effect::Leave => {
+                log.note_leave(&header.id.sender);
+                self.group_changed = true;
+            }
+            Effect::Commit(staged) => {
+                log.merge(*staged, group_info)?;
+                log.last_commit = header.seq;
+                self.group_changed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, header: Header, body: Bytes, group_info: Bytes, valid: bool) {
+        let log = self.log.as_mut().expect("a room with entries has a log");
+        let nodes = log.push(&header, valid);
+        let nodes: Vec<u8> = nodes.iter().flat_map(|node| node.0).collect();
+        let row = LogRow { header: Bytes::copy_from_slice(&header.encode()), nodes: nodes.into(), body, group_info };
+        self.staged.push((header, row));
+    }
+
+    /// A mirror takes what the hub ordered. Each entry is judged; an invalid one keeps its place without effect.
+    pub fn mirror(&mut self, batch: &Batch, key_of: impl Fn(&CoopName) -> Option<PublicKey>) -> Result<(), MirrorError> {
+        if self.is_hub() {
+            return Err(MirrorError::OwnRoom);
+        }
+        let mut batch = batch;
+        let first;
+        if self.log.is_none() {
+            first = self.mirror_creation(batch)?;
+            batch = &first;
+            if batch.entries.entries.is_empty() {
+                return Ok(());
+            }
+        }
+        let log = self.log.as_ref().expect("just begun, or there before");
+        let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
+        let at = Position {
+            room: &self.id,
+            hub: &self.hub,
+            term: log.term,
+            created: log.created,
+            frontier: &log.frontier,
+            senders: &senders,
+        };
+        let verified = verify_batch(&at, batch, |name| log.coop_key(name).or_else(|| key_of(name)))?;
+        for (entry, group_info) in verified.entries {
+            self.mirror_entry(&entry.header, entry.body, group_info);
+        }
+        self.hub_attestation = Some(verified.attestation);
+        Ok(())
+    }
+
+    fn mirror_entry(&mut self, header: &Header, body: Bytes, group_info: Bytes) {
+        let log = self.log.as_mut().expect("verified against it");
+        let taken = if header.kind == Kind::Creation && header.seq == Seq(0) {
+            Ok(())
+        } else {
+            log.examine(&header.id, header.kind, header.epoch, header.time, &body)
+                .and_then(|effect| self.take_effect(effect, header, &group_info))
+        };
+        if let Err(error) = &taken {
+            tracing::warn!(seq = header.seq.0, %error, "an entry in the hub's log is invalid; it keeps its place without effect");
+            self.invalid += 1;
+            let hub = self.hub.name.clone();
+            self.log.as_mut().expect("verified against it").note_sender(&header.id.sender, &hub);
+            self.group_changed = true;
+        }
+        self.stage(*header, body, group_info, taken.is_ok());
+    }
+
+    /// The first batch begins with the creation: it makes the log that the rest is verified against.
+    fn mirror_creation(&mut self, batch: &Batch) -> Result<Batch, MirrorError> {
+        let sender = batch.entries.new_senders.first().ok_or(CreationError::Parts)?;
+        let entry = batch.entries.entries.first().filter(|entry| entry.kind == Kind::Creation).ok_or(CreationError::Parts)?;
+        if batch.entries.first != Seq(0) {
+            return Err(MirrorError::Batch(BatchError::Gap { expected: Seq(0), got: batch.entries.first }));
+        }
+        let log = Log::create(&self.id, sender, &entry.body)?;
+        // Nothing is kept of it unless the whole batch verifies.
+        let at = Position {
+            room: &self.id,
+            hub: &self.hub,
+            term: log.term,
+            created: log.created,
+            frontier: &log.frontier,
+            senders: &[],
+        };
+        verify_batch(&at, batch, |_| None)?;
+        if log.coop_key(&self.hub.name) != Some(self.hub.key) {
+            return Err(MirrorError::Creation(CreationError::Parts));
+        }
+        self.log = Some(log);
+        self.group_changed = true;
+        Ok(batch.clone())
+    }
+
+    /// Entries that are staged, from a sequence number on.
+    pub fn staged_ids(&self, from: u64) -> impl Iterator<Item = EntryId> + '_ {
+        self.staged.iter().filter(move |(header, _)| header.seq.0 >= from).map(|(header, _)| header.id)
+    }
+
+    /// What the writer is to append, and what may be told once it has. `None`: nothing was decided.
+    pub fn take_append(&mut self, root: &SecretKey) -> Option<(Append, Committed)> {
+        let log = self.log.as_ref()?;
+        if self.staged.is_empty() {
+            return None;
+        }
+        let rows = std::mem::take(&mut self.staged);
+        let attestation = match self.hub_attestation.take() {
+            Some(attestation) => attestation,
+            None => {
+                let checkpoint =
+                    Checkpoint { room: self.id, term: log.term, size: log.frontier.size(), root: log.frontier.root() };
+                let signature = checkpoint.sign(root);
+                Attestation { checkpoint, hub: self.hub.name.clone(), signature, marks: Vec::new() }
+            }
+        };
+        let append = Append {
+            room: self.number,
+            first: rows[0].0.seq,
+            rows: rows.iter().map(|(_, row)| row.clone()).collect(),
+            snapshot: codec::encode_room_snapshot(&log.snapshot()),
+            group: std::mem::take(&mut self.group_changed).then(|| codec::encode_group_snapshot(&log.group_snapshot())),
+            checkpoint: codec::encode_attestation(&attestation),
+        };
+        self.ledger.push(attestation);
+        let has_commit = rows.iter().any(|(header, _)| matches!(header.kind, Kind::Commit | Kind::Creation));
+        Some((append, Committed { room: self.number, rows, has_commit }))
+    }
+
+    /// The append is durable up to `size`: this co-op holds it, and says so. Returns the mark for the hub.
+    pub fn committed(&mut self, root: &SecretKey, me: &PublicKey, now: UnixSeconds, size: u64) -> Option<Mark> {
+        self.durable = self.durable.max(size);
+        let checkpoint = self.ledger.find(size, 0).filter(|recent| recent.checkpoint.size == size)?.checkpoint;
+        // The hub has signed the checkpoint itself; only mirrors cosign.
+        let cosignature = (!self.is_hub()).then(|| (now, checkpoint.cosign(root, now)));
+        let mark = Mark { coop: self.me.clone(), cosignature, held: Some(checkpoint.sign_held(root)) };
+        match self.ledger.mark(size, mark.clone(), me) {
+            Ok(_) => Some(mark),
+            Err(error) => unreachable!("our own mark over our own checkpoint verifies: {error}"),
+        }
+    }
+
+    /// Another co-op's mark. `Ok(None)`: it is of a checkpoint that is no longer, or not yet, at hand.
+    pub fn mark(&mut self, size: u64, mark: Mark, key: &PublicKey) -> Result<Option<&Attestation>, CheckpointError> {
+        self.ledger.mark(size, mark, key)
+    }
+
+    /// How much of the log is certified by the room's voters.
+    pub fn certified_size(&self) -> u64 {
+        let Some(log) = &self.log else { return 0 };
+        let held: Vec<(CoopName, u64)> = self.ledger.held().map(|(name, size)| (name.clone(), size)).collect();
+        log.context.voters.certified_size(&held)
+    }
+
+    /// A checkpoint with marks that certify everything up to the last commit.
+    pub fn certificate_of_last_commit(&self) -> Option<&Attestation> {
+        let log = self.log.as_ref()?;
+        let certify = |attestation: &&Attestation| {
+            attestation.checkpoint.size > log.last_commit.0 && log.context.voters.certify(attestation.holders())
+        };
+        self.ledger.find(log.last_commit.0 + 1, 1).filter(certify).or_else(|| self.ledger.best().filter(certify))
+    }
+
+    /// What a joiner starts from.
+    pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Option<Group> {
+        let log = self.log.as_ref()?;
+        // Between a decision and its commit the log is ahead of what may be shown.
+        if self.durable != log.frontier.size() {
+            return None;
+        }
+        let next_use = log.next_use(invite, now.max(log.last_time))?;
+        Some(Group {
+            group_info: log.group_info.clone(),
+            tree: log.tree.clone(),
+            creation: log.creation.clone(),
+            size: self.durable,
+            term: log.term,
+            frontier: log.frontier.nodes().to_vec(),
+            senders: log.senders.iter().map(|sender| sender.pseudonym).collect(),
+            last_time: log.last_time,
+            next_use,
+            attestation: self.ledger.latest()?.clone(),
+        })
+    }
+
+    /// Rows in the form of the wire, under a number of the receiver's.
+    pub fn pack(&self, number: RoomNumber, rows: &[(Header, Bytes)]) -> Option<Entries> {
+        let log = self.log.as_ref()?;
+        let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
+        kith_protocol::log::pack::pack(number, log.created, rows, &senders, |who| log.index_of(who)).ok()
+    }
+}

@@ -1,0 +1,8 @@
+//! One room at this co-op, as its hub or as a mirror: two roles of one machine.
+
+pub mod ledger;
+pub mod log;
+pub mod machine;
+pub mod view;
+
+pub use machine::{Committed, Order, Room};

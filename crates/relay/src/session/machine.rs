@@ -1,0 +1,189 @@
+//! The session machine: who is connected, what they may still send, and how far they have been sent each room.
+//!
+//! Knows nothing of rooms but their numbers.
+
+use std::collections::HashMap;
+
+use kith_protocol::codec::Encoding;
+use kith_protocol::ids::{AccountHandle, ConnectionId, CoopName, DeviceHandle, Millis, PublicKey, RoomNumber, Seq};
+use kith_protocol::limits::{
+    AUTHENTICATION_MS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_SECOND, SESSION_WATCHES_MAX,
+};
+use kith_protocol::member::{RequestId, auth_statement};
+use kith_protocol::sign::{BadSignature, Signature, verify};
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub device: DeviceHandle,
+    pub account: AccountHandle,
+    pub device_number: u16,
+}
+
+/// How far this session has been sent a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    pub next: Seq,
+    /// A page is being read for it.
+    pub reading: bool,
+    /// Its queue was full; it reads on when the queue has drained.
+    pub lagging: bool,
+    /// Something was sent since it was last at the end.
+    pub behind: bool,
+}
+
+/// A question that is answered when the room has come that far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    pub request: RequestId,
+    pub room: RoomNumber,
+    pub size: u64,
+    pub held: usize,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub connection: ConnectionId,
+    pub encoding: Encoding,
+    /// Single use: gone once it has been answered.
+    nonce: Option<[u8; 32]>,
+    opened: Millis,
+    pub identity: Option<Identity>,
+    pub subscriptions: HashMap<RoomNumber, Subscription>,
+    pub watches: Vec<Watch>,
+    /// Cursors have been read, and not every room has come to its end yet.
+    pub syncing: bool,
+    bucket: Bucket,
+}
+
+/// Frames that may still come, refilled by the clock.
+#[derive(Debug)]
+struct Bucket {
+    tokens_milli: u64,
+    at: Millis,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Millis) -> Result<(), u32> {
+        let elapsed = now.0.saturating_sub(self.at.0);
+        self.at = now;
+        let full = u64::from(SESSION_FRAMES_BURST) * 1000;
+        self.tokens_milli = full.min(self.tokens_milli + elapsed * u64::from(SESSION_FRAMES_PER_SECOND));
+        if self.tokens_milli < 1000 {
+            let wait = (1000 - self.tokens_milli) / u64::from(SESSION_FRAMES_PER_SECOND) + 1;
+            return Err(u32::try_from(wait).unwrap_or(u32::MAX));
+        }
+        self.tokens_milli -= 1000;
+        Ok(())
+    }
+}
+
+impl Session {
+    /// `nonce` must be fresh from the system's randomness.
+    pub fn open(now: Millis, connection: ConnectionId, encoding: Encoding, nonce: [u8; 32]) -> Self {
+        Self {
+            connection,
+            encoding,
+            nonce: Some(nonce),
+            opened: now,
+            identity: None,
+            subscriptions: HashMap::new(),
+            watches: Vec::new(),
+            syncing: false,
+            bucket: Bucket { tokens_milli: u64::from(SESSION_FRAMES_BURST) * 1000, at: now },
+        }
+    }
+
+    /// When it must have authenticated.
+    pub fn poll_deadline(&self) -> Option<Millis> {
+        self.identity.is_none().then_some(Millis(self.opened.0 + AUTHENTICATION_MS_MAX))
+    }
+
+    /// Counts a frame. `Err`: milliseconds until the next may come.
+    pub fn admit(&mut self, now: Millis) -> Result<(), u32> {
+        self.bucket.take(now)
+    }
+
+    /// The challenge, for a check that must succeed or end the session: it is gone afterwards.
+    pub fn take_challenge(&mut self) -> Option<[u8; 32]> {
+        self.nonce.take()
+    }
+
+    /// Checks a device's answer to this session's challenge.
+    pub fn authenticate(&mut self, coop: &CoopName, key: &PublicKey, signature: &Signature, identity: Identity) -> Result<(), BadSignature> {
+        let nonce = self.take_challenge().ok_or(BadSignature)?;
+        verify(key, &auth_statement(coop, &nonce, key), signature)?;
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    pub fn watch(&mut self, watch: Watch) -> Result<(), ()> {
+        if self.watches.len() >= SESSION_WATCHES_MAX {
+            return Err(());
+        }
+        self.watches.push(watch);
+        Ok(())
+    }
+
+    /// All rooms have come to their end since the session began.
+    pub fn is_synced(&self) -> bool {
+        self.subscriptions.values().all(|subscription| !subscription.reading && !subscription.lagging)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kith_protocol::sign::SecretKey;
+
+    const IDENTITY: Identity = Identity { device: DeviceHandle(1), account: AccountHandle(1), device_number: 0 };
+
+    fn session(nonce: u8) -> Session {
+        Session::open(Millis(0), ConnectionId(1), Encoding::Binary, [nonce; 32])
+    }
+
+    #[test]
+    fn fault_17_a_challenge_is_answered_once_on_its_own_connection() {
+        let device = SecretKey::from_seed([1; 32]);
+        let coop: CoopName = "alder.test".parse().unwrap();
+        let answer = |coop: &CoopName, nonce: u8| device.sign(&auth_statement(coop, &[nonce; 32], &device.public()));
+        let mut here = session(7);
+        let good = answer(&coop, 7);
+        assert_eq!(here.authenticate(&coop, &device.public(), &good, IDENTITY), Ok(()));
+        assert_eq!(here.authenticate(&coop, &device.public(), &good, IDENTITY), Err(BadSignature), "a second time");
+        let mut later = session(8);
+        assert_eq!(later.authenticate(&coop, &device.public(), &good, IDENTITY), Err(BadSignature), "replayed");
+        assert_eq!(later.authenticate(&coop, &device.public(), &answer(&coop, 8), IDENTITY), Err(BadSignature), "one try");
+        let other = answer(&"birch.test".parse().unwrap(), 9);
+        assert_eq!(session(9).authenticate(&coop, &device.public(), &other, IDENTITY), Err(BadSignature), "another co-op's");
+    }
+
+    #[test]
+    fn an_unauthenticated_session_has_a_deadline() {
+        let mut session = session(1);
+        assert_eq!(session.poll_deadline(), Some(Millis(AUTHENTICATION_MS_MAX)));
+        session.identity = Some(IDENTITY);
+        assert_eq!(session.poll_deadline(), None);
+    }
+
+    #[test]
+    fn frames_have_a_rate() {
+        let mut session = session(1);
+        for _ in 0..SESSION_FRAMES_BURST {
+            assert_eq!(session.admit(Millis(0)), Ok(()));
+        }
+        assert!(session.admit(Millis(0)).is_err_and(|wait| (1..=10).contains(&wait)));
+        for _ in 0..SESSION_FRAMES_PER_SECOND {
+            assert_eq!(session.admit(Millis(1000)), Ok(()));
+        }
+        assert!(session.admit(Millis(1000)).is_err());
+    }
+
+    #[test]
+    fn watches_are_bounded() {
+        let mut session = session(1);
+        let watch = Watch { request: 1, room: RoomNumber(1), size: 1, held: 1 };
+        (0..SESSION_WATCHES_MAX).for_each(|_| assert_eq!(session.watch(watch), Ok(())));
+        assert_eq!(session.watch(watch), Err(()));
+    }
+}

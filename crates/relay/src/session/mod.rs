@@ -1,0 +1,5 @@
+//! One member's connection.
+
+pub mod machine;
+
+pub use machine::{Identity, Session, Subscription};

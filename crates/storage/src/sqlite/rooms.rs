@@ -1,0 +1,81 @@
+//! Tables `rooms`, `room_groups` and `room_marks`: what a restart reads of a room besides its log.
+
+use kith_protocol::ids::{Coop, RoomId, RoomNumber, Seq};
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::convert::{coop_name, id, optional_bytes, room_number};
+use super::error::{on_read, on_write};
+use crate::memory::{NO_LOG, ROOM_NOT_EMPTY, ROOM_NOT_NEW, WRONG_FIRST};
+use crate::{Append, Result, RoomRow, RoomState};
+
+/// Touches no row when the number or the id is taken.
+const PUT: &str = "INSERT INTO rooms (number, id, hub_name, hub_key, size) VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
+/// Takes `pending` and `cursors` with it.
+const DROP_EMPTY: &str = "DELETE FROM rooms WHERE number = ?1 AND size = 0";
+const ALL: &str = "SELECT number, id, hub_name, hub_key FROM rooms ORDER BY number";
+
+/// Compare and set: touches no row unless the log ends where the append begins.
+const ADVANCE: &str = "UPDATE rooms SET size = ?3, snapshot = ?4, checkpoint = ?5 WHERE number = ?1 AND size = ?2";
+const PUT_GROUP: &str = "INSERT INTO room_groups (room, snapshot) VALUES (?1, ?2)
+    ON CONFLICT (room) DO UPDATE SET snapshot = excluded.snapshot";
+/// Touches no row unless the room has an entry.
+const PUT_MARKED: &str = "INSERT INTO room_marks (room, attestation) SELECT number, ?2 FROM rooms WHERE number = ?1 AND size > 0
+    ON CONFLICT (room) DO UPDATE SET attestation = excluded.attestation";
+/// One statement, so that all of it is of one moment.
+const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation FROM rooms AS r
+    LEFT JOIN room_groups AS g ON g.room = r.number
+    LEFT JOIN room_marks AS m ON m.room = r.number
+    WHERE r.number = ?1";
+
+pub(super) async fn put(conn: &mut SqliteConnection, number: RoomNumber, id: RoomId, hub: &Coop) -> Result<()> {
+    let query = sqlx::query(PUT).bind(number.0).bind(id.as_bytes()).bind(hub.name.as_str()).bind(hub.key.as_bytes());
+    let done = query.execute(conn).await.map_err(on_write)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ROOM_NOT_NEW) }
+}
+
+pub(super) async fn drop_empty(conn: &mut SqliteConnection, number: RoomNumber) -> Result<()> {
+    let done = sqlx::query(DROP_EMPTY).bind(number.0).execute(conn).await.map_err(on_write)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ROOM_NOT_EMPTY) }
+}
+
+/// Moves the room on to `end`. The rows themselves are [`super::log`]'s.
+pub(super) async fn advance(conn: &mut SqliteConnection, append: &Append, end: Seq) -> Result<()> {
+    let query = sqlx::query(ADVANCE).bind(append.room.0).bind(append.first.0.cast_signed()).bind(end.0.cast_signed());
+    let query = query.bind(&append.snapshot[..]).bind(&append.checkpoint[..]);
+    let done = query.execute(&mut *conn).await.map_err(on_write)?;
+    if done.rows_affected() != 1 {
+        return Err(WRONG_FIRST);
+    }
+    if let Some(group) = &append.group {
+        sqlx::query(PUT_GROUP).bind(append.room.0).bind(&group[..]).execute(conn).await.map_err(on_write)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn put_marked(conn: &mut SqliteConnection, room: RoomNumber, attestation: &[u8]) -> Result<()> {
+    let done = sqlx::query(PUT_MARKED).bind(room.0).bind(attestation).execute(conn).await.map_err(on_write)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(NO_LOG) }
+}
+
+pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<RoomRow>> {
+    let rows = sqlx::query(ALL).fetch_all(pool).await.map_err(on_read)?;
+    rows.iter()
+        .map(|row| {
+            let hub = Coop { name: coop_name(row, 2)?, key: id(row, 3)? };
+            Ok(RoomRow { number: room_number(row, 0)?, id: id(row, 1)?, hub })
+        })
+        .collect()
+}
+
+pub(super) async fn state(pool: &SqlitePool, room: RoomNumber) -> Result<RoomState> {
+    let row = sqlx::query(STATE).bind(room.0).fetch_optional(pool).await.map_err(on_read)?;
+    let Some(row) = row else {
+        return Ok(RoomState::default());
+    };
+    Ok(RoomState {
+        snapshot: optional_bytes(&row, 0)?,
+        group: optional_bytes(&row, 1)?,
+        checkpoint: optional_bytes(&row, 2)?,
+        marked: optional_bytes(&row, 3)?,
+    })
+}
