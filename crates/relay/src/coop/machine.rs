@@ -430,6 +430,10 @@ impl Coop {
         self.rooms.values()
     }
 
+    pub fn links_up(&self) -> usize {
+        self.links_up.len()
+    }
+
     pub fn sessions_open(&self) -> usize {
         self.sessions.len()
     }

@@ -1,0 +1,240 @@
+//! A co-op's folder: one file of configuration, its keys, its database, and the socket for its steward's commands.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use kith_federation::link::tls::LinkIdentity;
+use kith_protocol::agreement::LinkCertificate;
+use kith_protocol::ids::{Coop, CoopName, PublicKey, UnixSeconds, from_hex, to_hex};
+use kith_protocol::limits::LINK_KEY_LIFETIME_S;
+use kith_protocol::sign::SecretKey;
+use serde::{Deserialize, Serialize};
+
+/// What is wrong with the folder, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{0} has no kithd.toml. Make a co-op there first: kithd init {0} --name YOUR.DOMAIN")]
+    NoFolder(PathBuf),
+    #[error("{0} holds a co-op already. Choose another folder, or delete that one if it is not needed")]
+    Exists(PathBuf),
+    #[error("kithd.toml: {0}")]
+    Config(String),
+    #[error("keys.toml is damaged: {0}. Restore it from a backup: without it the co-op cannot prove who it is")]
+    Keys(String),
+    #[error(
+        "plain connections are for loopback only, and {0} is not. Set [tls] certificate and key in kithd.toml, or behind_proxy = true if a reverse proxy in front of it does TLS"
+    )]
+    Insecure(SocketAddr),
+    #[error("the system has no randomness: {0}")]
+    Random(String),
+}
+
+/// `kithd.toml`. Every option has a default or is asked for by `kithd init`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The co-op's domain.
+    pub name: String,
+    /// Where members connect.
+    pub listen: SocketAddr,
+    /// Where neighbours connect.
+    pub link_listen: SocketAddr,
+    /// What membership links tell members to dial; the listening address if it is not set.
+    #[serde(default)]
+    pub public_address: Option<String>,
+    /// A reverse proxy in front of `listen` does TLS.
+    #[serde(default)]
+    pub behind_proxy: bool,
+    /// Web origins that may open a session from a browser.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM, leaf first.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    root_seed: String,
+    link_seed: String,
+}
+
+/// The co-op's own keys, read into memory.
+pub struct Keys {
+    pub root: SecretKey,
+    pub link: LinkIdentity,
+    pub link_key: PublicKey,
+}
+
+/// An opened folder.
+pub struct Folder {
+    pub path: PathBuf,
+    pub config: Config,
+    pub coop: Coop,
+    pub keys: Keys,
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError + '_ {
+    move |source| FolderError::Io { path: path.to_owned(), source }
+}
+
+pub fn random_seed() -> Result<[u8; 32], FolderError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| FolderError::Random(error.to_string()))?;
+    Ok(seed)
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), FolderError> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io(path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))
+}
+
+impl Config {
+    pub fn template(name: &CoopName, listen: SocketAddr, link_listen: SocketAddr) -> String {
+        format!(
+            "# A Kith co-op. Changes take effect when kithd starts again.\n\n\
+             # The co-op's domain. Neighbours know it by this name and its root key.\nname = \"{name}\"\n\n\
+             # Where members connect.\nlisten = \"{listen}\"\n\n\
+             # Where neighbouring co-ops connect. It does its own TLS: never put it behind a proxy that ends TLS.\n\
+             link_listen = \"{link_listen}\"\n\n\
+             # What membership links tell members to dial, if it is not the address above.\n\
+             # public_address = \"{name}\"\n\n\
+             # Set this if a reverse proxy in front of `listen` does TLS.\n# behind_proxy = true\n\n\
+             # Web pages that may open a session from a browser, such as \"https://{name}\".\n# allowed_origins = []\n\n\
+             # Certificate and key (PEM) if kithd itself is to do TLS for members.\n\
+             # [tls]\n# certificate = \"/etc/kith/fullchain.pem\"\n# key = \"/etc/kith/key.pem\"\n"
+        )
+    }
+
+    fn check(&self) -> Result<CoopName, FolderError> {
+        let name = self.name.parse::<CoopName>().map_err(|error| FolderError::Config(error.to_string()))?;
+        if !self.listen.ip().is_loopback() && !self.behind_proxy && self.tls.is_none() {
+            return Err(FolderError::Insecure(self.listen));
+        }
+        Ok(name)
+    }
+
+    pub fn dial_address(&self) -> String {
+        self.public_address.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+
+    /// Whether members reach it by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some() || self.behind_proxy
+    }
+}
+
+impl Folder {
+    /// Makes a co-op: folder 0700, configuration, keys 0600.
+    pub fn init(path: &Path, name: &CoopName, listen: SocketAddr, link_listen: SocketAddr) -> Result<(), FolderError> {
+        if path.join("kithd.toml").exists() {
+            return Err(FolderError::Exists(path.to_owned()));
+        }
+        fs::create_dir_all(path).map_err(io(path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io(path))?;
+        let keys = KeyFile { root_seed: to_hex(&random_seed()?), link_seed: to_hex(&random_seed()?) };
+        let keys = toml::to_string(&keys).map_err(|error| FolderError::Keys(error.to_string()))?;
+        let warning = "# The co-op's private keys. Whoever has them is the co-op. Back them up; show them to nobody.\n";
+        write_private(&path.join("keys.toml"), &format!("{warning}{keys}"))?;
+        write_private(&path.join("kithd.toml"), &Config::template(name, listen, link_listen))?;
+        Ok(())
+    }
+
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let file = path.join("kithd.toml");
+        if !file.exists() {
+            return Err(FolderError::NoFolder(path.to_owned()));
+        }
+        let text = fs::read_to_string(&file).map_err(io(&file))?;
+        let config: Config = toml::from_str(&text).map_err(|error| FolderError::Config(error.to_string()))?;
+        let name = config.check()?;
+        let keys = Self::read_keys(&path.join("keys.toml"))?;
+        let coop = Coop { name, key: keys.root.public() };
+        Ok(Self { path: path.to_owned(), config, coop, keys })
+    }
+
+    fn read_keys(file: &Path) -> Result<Keys, FolderError> {
+        let bad = |error: String| FolderError::Keys(error);
+        let mode = fs::metadata(file).map_err(io(file))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(bad(format!("others may read it (mode {:o}); run chmod 600 {}", mode & 0o777, file.display())));
+        }
+        let text = fs::read_to_string(file).map_err(io(file))?;
+        let keys: KeyFile = toml::from_str(&text).map_err(|_| bad("it is not the file that kithd init wrote".to_owned()))?;
+        let seed = |hex: &str| from_hex::<32>(hex).map_err(|error| bad(error.to_string()));
+        let link = LinkIdentity::from_seed(&seed(&keys.link_seed)?).map_err(|error| bad(error.to_string()))?;
+        let link_key = PublicKey(link.public_key());
+        Ok(Keys { root: SecretKey::from_seed(seed(&keys.root_seed)?), link, link_key })
+    }
+
+    /// A fresh certificate for the link key, from now on.
+    pub fn link_certificate(&self, now: UnixSeconds) -> LinkCertificate {
+        LinkCertificate::issue(&self.keys.root, &self.coop, &self.keys.link_key, UnixSeconds(now.0 + LINK_KEY_LIFETIME_S))
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path.join("kith.db")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("admin.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &str, extra: &str) -> Result<CoopName, FolderError> {
+        let text = format!("name = \"alder.test\"\nlisten = \"{listen}\"\nlink_listen = \"0.0.0.0:7411\"\n{extra}");
+        toml::from_str::<Config>(&text).unwrap().check()
+    }
+
+    #[test]
+    fn plain_connections_are_for_loopback() {
+        assert!(config("127.0.0.1:7401", "").is_ok());
+        assert!(config("[::1]:7401", "").is_ok());
+        assert!(matches!(config("0.0.0.0:7401", ""), Err(FolderError::Insecure(_))));
+        assert!(config("0.0.0.0:7401", "behind_proxy = true").is_ok());
+        assert!(config("0.0.0.0:7401", "[tls]\ncertificate = \"a\"\nkey = \"b\"").is_ok());
+    }
+
+    #[test]
+    fn the_template_is_a_configuration() {
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let text = Config::template(&"alder.test".parse().unwrap(), address, address);
+        let config: Config = toml::from_str(&text).unwrap();
+        assert_eq!(config.name, "alder.test");
+        assert!(toml::from_str::<Config>(&format!("{text}\nno_such_option = 1")).is_err());
+    }
+
+    #[test]
+    fn a_folder_keeps_its_keys_to_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let name: CoopName = "alder.test".parse().unwrap();
+        let path = dir.path().join("A");
+        assert!(matches!(Folder::open(&path), Err(FolderError::NoFolder(_))));
+        Folder::init(&path, &name, address, address).unwrap();
+        assert!(matches!(Folder::init(&path, &name, address, address), Err(FolderError::Exists(_))));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(path.join("keys.toml")).unwrap().permissions().mode() & 0o777, 0o600);
+        let folder = Folder::open(&path).unwrap();
+        assert_eq!(folder.coop.key, folder.keys.root.public());
+        fs::set_permissions(path.join("keys.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(Folder::open(&path), Err(FolderError::Keys(_))));
+    }
+}

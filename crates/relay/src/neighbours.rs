@@ -1,0 +1,106 @@
+//! Keeps links to neighbours: dials those that are this co-op's to dial, accepts the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_federation::backoff::Backoff;
+use kith_federation::link::driver::{Incoming, Opened, accept, dial};
+use kith_federation::link::tls::LinkIdentity;
+use kith_protocol::codec::{DecodeError, decode_link};
+use kith_protocol::ids::{CoopName, PublicKey};
+use kith_protocol::limits::LINK_STRANGERS_MAX;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::coop::Input;
+use crate::coop::driver::{Handle, Message};
+
+/// Accepts links until the process ends. Handshakes of strangers are bounded.
+pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, coop: Handle) {
+    let strangers = Arc::new(Semaphore::new(LINK_STRANGERS_MAX));
+    loop {
+        let Ok((tcp, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = strangers.clone().try_acquire_owned() else { continue };
+        let (identity, coop) = (identity.clone(), coop.clone());
+        tokio::spawn(async move {
+            let opened = accept(tcp, &identity).await;
+            drop(place);
+            match opened {
+                Ok(opened) => {
+                    serve(opened, None, &coop).await;
+                }
+                Err(error) => tracing::info!(%error, "a link was not accepted"),
+            }
+        });
+    }
+}
+
+/// Follows the list of neighbours to dial.
+pub async fn dial_neighbours(identity: Arc<LinkIdentity>, mut coop: Handle) {
+    let mut dialling: HashMap<(CoopName, String), JoinHandle<()>> = HashMap::new();
+    loop {
+        let wanted = coop.neighbours.borrow_and_update().clone();
+        dialling.retain(|neighbour, task| {
+            let keep = wanted.contains(neighbour);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for neighbour in wanted {
+            let (identity, coop) = (identity.clone(), coop.clone());
+            let (name, address) = neighbour.clone();
+            dialling.entry(neighbour).or_insert_with(|| tokio::spawn(keep_link(name, address, identity, coop)));
+        }
+        if coop.neighbours.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Dials one neighbour for ever, with a backoff that a link which came up resets.
+async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>, coop: Handle) {
+    let mut backoff = Backoff::default();
+    loop {
+        match dial(&address, &identity).await {
+            Ok(opened) => {
+                if serve(opened, Some(name.clone()), &coop).await {
+                    backoff.reset();
+                }
+            }
+            Err(error) => tracing::debug!(neighbour = %name, %error, "a neighbour cannot be reached"),
+        }
+        let mut random = [0; 8];
+        // Without randomness there is no jitter, which is no reason to stop dialling.
+        let _ = getrandom::fill(&mut random);
+        tokio::time::sleep(Duration::from_millis(backoff.next_ms(u64::from_le_bytes(random)))).await;
+    }
+}
+
+/// Passes frames to the co-op's machine until either side closes. `true` if the peer said more than its greeting.
+async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle) -> bool {
+    let Opened { peer_link_key, outgoing, mut incoming } = opened;
+    let connection = coop.new_connection();
+    if !coop.send(Message::Link { connection, queue: outgoing }).await {
+        return false;
+    }
+    coop.input(Input::LinkOpened { connection, peer_link_key: PublicKey(peer_link_key), dialled }).await;
+    let mut frames = 0u64;
+    while let Some(frame) = incoming.recv().await {
+        let frame = match frame {
+            Incoming::Frame(bytes) => decode_link(bytes),
+            Incoming::Malformed => Err(DecodeError::Schema),
+        };
+        frames += 1;
+        if !coop.input(Input::LinkFrame { connection, frame }).await {
+            break;
+        }
+    }
+    coop.input(Input::LinkClosed { connection }).await;
+    frames > 2
+}

@@ -1,0 +1,95 @@
+//! A running co-op: opens the folder, binds the ports, runs the machine until it is told to stop.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use kith_storage::sqlite::Sqlite;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::{Folder, TlsFiles};
+use crate::coop::driver::{Driver, boot, wall};
+use crate::coop::{Coop, Secrets};
+use crate::listener::Listener;
+use crate::{admin, listener, metrics as names, neighbours};
+
+pub fn secrets(folder: &Folder) -> Secrets {
+    Secrets { root: folder.keys.root.clone(), link_certificate: folder.link_certificate(wall()) }
+}
+
+fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    let certificates = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("cannot read the certificate {}", files.certificate.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .with_context(|| format!("cannot read the key {}", files.key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .context("the certificate and the key do not fit together")?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn serve(path: &Path) -> anyhow::Result<()> {
+    let folder = Folder::open(path)?;
+    let tls = folder.config.tls.as_ref().map(member_tls).transpose()?;
+    let store = Arc::new(Sqlite::open(&folder.database()).await.context("cannot open the database")?);
+    let members = listener::bind(folder.config.listen).await.with_context(|| {
+        format!("cannot listen on {}. Is another kithd running? Change `listen` in kithd.toml", folder.config.listen)
+    })?;
+    let links = TcpListener::bind(folder.config.link_listen).await.with_context(|| {
+        format!("cannot listen on {}. Change `link_listen` in kithd.toml", folder.config.link_listen)
+    })?;
+    let socket = admin::bind(&folder.socket())?;
+    let owner = std::fs::metadata(&folder.path)?.uid();
+
+    let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    names::describe();
+    let boot = boot(store.as_ref(), &folder.coop.name).await.context("cannot read the database")?;
+    let coop = Coop::new(folder.coop.clone(), secrets(&folder), boot);
+    let (driver, handle) = Driver::new(coop, store.clone());
+    let serving = Arc::new(AtomicBool::new(true));
+    let front = Listener::new(handle.clone(), tls, folder.config.allowed_origins.clone(), metrics, serving.clone());
+    let identity = Arc::new(folder.keys.link);
+
+    let (stop, stopping) = watch::channel(false);
+    let tasks = [
+        tokio::spawn(front.run(members)),
+        tokio::spawn(neighbours::accept_links(links, identity.clone(), handle.clone())),
+        tokio::spawn(neighbours::dial_neighbours(identity, handle.clone())),
+        tokio::spawn(admin::serve(socket, owner, handle)),
+        tokio::spawn(stop_on_signal(stop, serving.clone())?),
+    ];
+    tracing::info!(coop = %folder.coop.name, listen = %folder.config.listen, links = %folder.config.link_listen, "serving");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let outcome = driver.run(stopping).await;
+    serving.store(false, Ordering::Relaxed);
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    let _ = std::fs::remove_file(folder.path.join("admin.sock"));
+    outcome.context("the database failed; nothing unsaved was acknowledged. Look at the disk, then start kithd again")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signal(stop: watch::Sender<bool>, serving: Arc<AtomicBool>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tracing::info!("stopping: members are told to come back, what is decided is made durable");
+        serving.store(false, Ordering::Relaxed);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stop.send_replace(true);
+    })
+}
