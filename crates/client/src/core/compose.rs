@@ -1,0 +1,73 @@
+//! What a member can say and do in a room. Each takes its place in the outbox, durable before anything is sent.
+
+use kith_protocol::codec;
+use kith_protocol::content::Content;
+use kith_protocol::ids::{Coop, Pseudonym, PublicKey, RoomId, UnixSeconds};
+use kith_protocol::invite_link::RoomLink;
+use kith_protocol::limits::INVITE_USES_MAX;
+use kith_protocol::room::{Action, may};
+use kith_protocol::sign::SecretKey;
+
+use super::machine::{Core, CoreError};
+use super::state::{Intent, Phase};
+
+impl Core {
+    /// Says something. Returns the outbox item.
+    pub fn say(&mut self, now: UnixSeconds, room: &RoomId, content: &Content) -> Result<u64, CoreError> {
+        self.now = now;
+        content.check()?;
+        self.writable(room)?;
+        let item = self.push_item(room, Intent::Content(codec::encode_content(content)))?;
+        self.pump();
+        self.finish();
+        Ok(item)
+    }
+
+    fn writable(&self, room: &RoomId) -> Result<(), CoreError> {
+        let state = self.room(room)?;
+        match state.phase {
+            Phase::Gone => Err(CoreError::Gone),
+            _ if state.out_of_step => Err(CoreError::OutOfStep),
+            // A room that is still being made or joined takes the message with it.
+            Phase::Active | Phase::Creating { .. } | Phase::Joining(_) => Ok(()),
+        }
+    }
+
+    /// Opens an invite. Returns the outbox item and the link, which is good once the item has its place.
+    pub fn invite(&mut self, now: UnixSeconds, room: &RoomId, uses: u32) -> Result<(u64, String), CoreError> {
+        self.now = now;
+        self.writable(room)?;
+        let state = self.active(room)?;
+        let (who, name, coop) = (Pseudonym(state.pseudonym), state.name.clone(), self.hub(room)?);
+        let context = self.with_group(room, |group, _| Ok(group.context()))?;
+        if !context.is_some_and(|context| may(context.role(&who), Action::ChangeContext)) {
+            return Err(CoreError::NotFacilitator);
+        }
+        let invite = SecretKey::from_seed(self.random());
+        let intent = Intent::OpenInvite {
+            key: invite.public().0,
+            uses: uses.clamp(1, INVITE_USES_MAX),
+            expires_s: self.invite_expiry().0,
+        };
+        let item = self.push_item(room, intent)?;
+        self.pump();
+        self.finish();
+        Ok((item, RoomLink { room: *room, holder: coop, invite, name }.render()))
+    }
+
+    fn hub(&self, room: &RoomId) -> Result<Coop, CoreError> {
+        let state = self.room(room)?;
+        let name = state.hub_name.parse().map_err(|_| CoreError::Damaged("the hub's name".to_owned()))?;
+        Ok(Coop { name, key: PublicKey(state.hub_key) })
+    }
+
+    /// Leaves. What was read stays readable here; the room's keys are forgotten once the leave has its place.
+    pub fn leave(&mut self, now: UnixSeconds, room: &RoomId) -> Result<u64, CoreError> {
+        self.now = now;
+        self.active(room)?;
+        let item = self.push_item(room, Intent::Leave)?;
+        self.pump();
+        self.finish();
+        Ok(item)
+    }
+}

@@ -1,0 +1,483 @@
+//! What comes from the log: first every entry goes into the tree, then it is applied in order; a commit, and what follows
+//! it, waits until the room's voters have certified it.
+
+use std::collections::VecDeque;
+
+use kith_protocol::codec;
+use kith_protocol::content::Content;
+use kith_protocol::frank::Franking;
+use kith_protocol::ids::{CoopName, Counter, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::judge::{CommitFacts, EntryFacts, What, judge};
+use kith_protocol::limits::PAST_EPOCHS_MAX;
+use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::header::hash_bytes;
+use kith_protocol::log::pack::{Unpacked, extra_of, unpack};
+use kith_protocol::log::voters::Voters;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::member::{Entries, ToServer};
+use kith_protocol::mls_framing;
+use kith_protocol::room::leave_statement;
+use kith_protocol::sign::{Signature, verify};
+
+use super::facts::Facts;
+use super::machine::{Core, Event, LogView, ROOTS_MAX, row_key};
+use super::state::{Intent, Phase, RoomState, RowState, RowWhat};
+use crate::mls::group::{Group, Handshake};
+use crate::pack::{unpack as unpack_content, unpad};
+
+/// Items that got their place, remembered for whoever asks.
+const DONE_MAX: usize = 64;
+
+impl Core {
+    /// This session's view of a room's log, begun where this device's copy stands.
+    fn view(&mut self, room: &RoomId) -> Option<&mut LogView> {
+        let state = self.rooms.get(room)?;
+        let view = self.session.logs.entry(*room).or_insert_with(|| {
+            let frontier = Self::applied(state);
+            let roots = VecDeque::from([(frontier.size(), frontier.root())]);
+            let senders = state.senders.iter().map(|who| Pseudonym(*who)).collect();
+            LogView { frontier, senders, roots, waiting: VecDeque::new() }
+        });
+        Some(view)
+    }
+
+    pub(super) fn entries_came(&mut self, entries: &Entries) {
+        let Some(room) = self.room_by_number(entries.room) else { return };
+        let Some(state) = self.rooms.get(&room) else { return };
+        let (created, term) = (UnixSeconds(state.created), Self::term(state));
+        let Some(view) = self.view(&room) else { return };
+        let size = view.frontier.size();
+        if entries.first.0 > size {
+            return self.ask_again(&room, entries.room);
+        }
+        if entries.first.0 + entries.entries.len() as u64 <= size {
+            return;
+        }
+        let mut senders = view.senders.clone();
+        let unpacked = match unpack(entries, &room, created, &mut senders) {
+            Ok(unpacked) if entries.term == term => unpacked,
+            Ok(_) => return self.distrust(&room, "entries of another term".to_owned()),
+            Err(error) => return self.distrust(&room, error.to_string()),
+        };
+        view.senders = senders;
+        for entry in unpacked.into_iter().filter(|entry| entry.header.seq.0 >= size) {
+            self.append(&room, entry);
+        }
+        self.apply_waiting(&room);
+    }
+
+    /// The log here has a gap: the server sends it again from where it ends.
+    fn ask_again(&mut self, room: &RoomId, number: RoomNumber) {
+        self.session.logs.remove(room);
+        if let Some(size) = self.rooms.get(room).map(|state| state.size) {
+            self.sends.push(ToServer::Open { room: number, from: Seq(size) });
+        }
+    }
+
+    fn append(&mut self, room: &RoomId, entry: Unpacked) {
+        let Some(view) = self.view(room) else { return };
+        view.frontier.push(entry.leaf());
+        view.roots.push_back((view.frontier.size(), view.frontier.root()));
+        if view.roots.len() > ROOTS_MAX {
+            view.roots.pop_front();
+        }
+        view.waiting.push_back(entry);
+    }
+
+    /// An entry of this device is stored, or has its place: its header is rebuilt from what is in the outbox.
+    pub(super) fn ack_came(&mut self, number: RoomNumber, counter: u64, ordered: Option<(Seq, u64)>) {
+        let Some(room) = self.room_by_number(number) else { return };
+        let device = self.device_number();
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        for item in &mut state.outbox {
+            item.stored |= item.made.as_ref().is_some_and(|made| made.counter <= counter);
+        }
+        let sender = Pseudonym(state.pseudonym);
+        let made = state.outbox.iter().find_map(|item| item.made.clone().filter(|made| made.counter == counter));
+        let (created, term) = (state.created, Self::term(state));
+        self.touch(&room);
+        let Some((seq, time)) = ordered else { return };
+        let Some(view) = self.view(&room) else { return };
+        if seq.0 < view.frontier.size() {
+            return;
+        }
+        let header = made.filter(|_| seq.0 == view.frontier.size()).and_then(|made| {
+            let kind = Kind::from_number(made.kind.into())?;
+            let group_info = (kind == Kind::Commit).then(|| hash_bytes(&made.group_info));
+            let id = EntryId { sender, counter: Counter { device, number: counter } };
+            let header = Header {
+                room,
+                seq,
+                term,
+                epoch: Epoch(made.epoch),
+                kind,
+                id,
+                time: UnixSeconds(created + time),
+                body_hash: hash_bytes(&made.body),
+                extra: extra_of(kind, &made.body, group_info).ok()?,
+            };
+            Some(Unpacked { header, body: made.body.into() })
+        });
+        match header {
+            Some(entry) => {
+                self.append(&room, entry);
+                self.apply_waiting(&room);
+            }
+            None => self.ask_again(&room, number),
+        }
+    }
+
+    /// Marks over the log: verified against the root that this session computed itself.
+    pub(super) fn attestation_came(&mut self, number: RoomNumber, attestation: Attestation) {
+        let Some(room) = self.room_by_number(number) else { return };
+        let attestation = codec::of_room(attestation, room);
+        self.answer_watch(&room);
+        self.audit_attested(&room, &attestation);
+        let Some(state) = self.rooms.get(&room) else { return };
+        let term = Self::term(state);
+        let coops = state.coops.clone();
+        let hub: Option<CoopName> = state.hub_name.parse().ok();
+        let Some(view) = self.view(&room) else { return };
+        let size = attestation.checkpoint.size;
+        // A size that this session has not reached, or has forgotten, says nothing to it.
+        let Some((_, root)) = view.roots.iter().find(|(known, _)| *known == size) else { return };
+        if attestation.checkpoint.root != *root || attestation.checkpoint.term != term || Some(&attestation.hub) != hub.as_ref() {
+            return self.distrust(&room, "the hub signed another history than the one that it sent".to_owned());
+        }
+        let key_of = |name: &CoopName| coops.get(name.as_str()).copied().map(PublicKey);
+        if let Err(error) = attestation.verify(key_of) {
+            return self.distrust(&room, error.to_string());
+        }
+        let holders: Vec<CoopName> = attestation.holders().cloned().collect();
+        let voters = self.voters(&room);
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        for holder in &holders {
+            let held = state.held.entry(holder.to_string()).or_default();
+            *held = (*held).max(size);
+        }
+        if voters.certify(holders.iter()) {
+            state.certified = state.certified.max(size);
+            let certified = state.certified;
+            state.outbox.retain(|item| item.seq.is_none_or(|seq| seq >= certified));
+        }
+        self.touch(&room);
+        self.apply_waiting(&room);
+    }
+
+    /// The room's voters, from the group's context; from the room's creation while this device is still joining.
+    fn voters(&mut self, room: &RoomId) -> Voters {
+        let context = self.with_group(room, |group, _| Ok(group.context())).ok().flatten();
+        let context = context.or_else(|| {
+            let creation = self.rooms.get(room).map(|state| codec::decode_creation(&state.creation));
+            creation.and_then(Result::ok).map(|creation| creation.context)
+        });
+        context.map_or(Voters { names: Vec::new(), tie_breaker: None }, |context| context.voters)
+    }
+
+    fn apply_waiting(&mut self, room: &RoomId) {
+        loop {
+            let Some(state) = self.rooms.get(room) else { return };
+            let (size, certified) = (state.size, state.certified);
+            let Some(view) = self.session.logs.get_mut(room) else { return };
+            let Some(front) = view.waiting.front() else { return };
+            let seq = front.header.seq.0;
+            if seq < size {
+                // Another process of this device has applied it.
+                view.waiting.pop_front();
+                continue;
+            }
+            if seq > size {
+                let number = state.number.map(RoomNumber);
+                return number.map_or((), |number| self.ask_again(room, number));
+            }
+            if front.header.kind == Kind::Commit && certified <= seq {
+                return;
+            }
+            let Some(entry) = view.waiting.pop_front() else { return };
+            self.apply(room, &entry);
+        }
+    }
+
+    /// The next entry takes effect, and its line goes into the timeline.
+    fn apply(&mut self, room: &RoomId, entry: &Unpacked) {
+        let header = &entry.header;
+        let device = self.device_number();
+        let Some(state) = self.rooms.get(room) else { return };
+        let is_own = header.id.sender.0 == state.pseudonym && header.id.counter.device == device;
+        let what = match (header.kind, is_own) {
+            (Kind::Creation, _) => RowWhat::Nothing,
+            (Kind::Message, true) => self.apply_own_message(room, entry),
+            (Kind::Message, false) => self.apply_message(room, entry),
+            (Kind::Commit, _) => self.apply_commit(room, entry),
+            (Kind::Leave, _) => self.apply_leave(room, entry),
+        };
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        let mut frontier = Self::applied(state);
+        frontier.push(entry.leaf());
+        state.size = frontier.size();
+        state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
+        state.last_time = state.last_time.max(header.time.0);
+        if !state.senders.contains(&header.id.sender.0) {
+            state.senders.push(header.id.sender.0);
+        }
+        state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+        let row = RowState { header: header.encode().to_vec(), what };
+        let value = postcard::to_stdvec(&row).expect("plain data serialises");
+        self.rows.push((row_key(room, header.seq), Some(value)));
+        if let Some(number) = state.number {
+            let next = Seq(state.size);
+            // One cursor for a run of entries: only the last of a step is sent.
+            self.sends.retain(|frame| !matches!(frame, ToServer::Cursor { room, .. } if room.0 == number));
+            self.sends.push(ToServer::Cursor { room: RoomNumber(number), next });
+        }
+        self.touch(room);
+    }
+
+    /// One's own message: the content is in the outbox, for nobody can decrypt what they encrypted.
+    fn apply_own_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        let counter = entry.header.id.counter.number;
+        let body_hash = entry.header.body_hash;
+        let found = state.outbox.iter_mut().find(|item| {
+            item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash)
+        });
+        match found {
+            Some(item) => {
+                item.stored = true;
+                item.seq = Some(entry.header.seq.0);
+                let Intent::Content(content) = item.intent.clone() else { return RowWhat::Nothing };
+                let id = item.id;
+                Self::done(state, id, entry.header.seq);
+                if let Content::Profile { name } = Self::content(&content) {
+                    state.names.insert(state.pseudonym, name);
+                }
+                RowWhat::Content(content)
+            }
+            None => {
+                // Something that this copy of the device never made: its ratchet must not be used again.
+                state.out_of_step = true;
+                RowWhat::Unreadable("sent from a later copy of this device".to_owned())
+            }
+        }
+    }
+
+    fn done(state: &mut RoomState, item: u64, seq: Seq) {
+        state.done.push((item, seq.0));
+        if state.done.len() > DONE_MAX {
+            state.done.remove(0);
+        }
+    }
+
+    fn apply_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
+        if matches!(state.phase, Phase::Joining(_)) || entry.header.seq.0 < state.joined_at {
+            return RowWhat::Nothing;
+        }
+        let current = state.epoch;
+        if entry.header.epoch.0 > current || current - entry.header.epoch.0 > PAST_EPOCHS_MAX {
+            return RowWhat::Unreadable("too old to be opened".to_owned());
+        }
+        match self.open(room, entry) {
+            Ok(content) => {
+                if let (Content::Profile { name }, Some(state)) = (Self::content(&content), self.rooms.get_mut(room)) {
+                    state.names.insert(entry.header.id.sender.0, name);
+                }
+                RowWhat::Content(content)
+            }
+            Err(why) => RowWhat::Unreadable(why),
+        }
+    }
+
+    /// Decrypts, and checks that credential, envelope and log header agree (and the franking with all three).
+    fn open(&mut self, room: &RoomId, entry: &Unpacked) -> Result<Vec<u8>, String> {
+        let header = &entry.header;
+        let message = mls_framing::restore(&entry.body, room, header.epoch).map_err(|error| error.to_string())?;
+        let opened = self.with_group(room, |group, provider| group.open(provider, &message)).map_err(|error| error.to_string())?;
+        let is_sender = opened.sender.pseudonym == header.id.sender && opened.sender.device == header.id.counter.device;
+        if !is_sender || opened.tag != header.extra {
+            return Err("its sender is not the one that the log names".to_owned());
+        }
+        let franked = codec::decode_franked(&opened.plaintext).map_err(|error| error.to_string())?;
+        if franked.message_id != header.id.counter.number {
+            return Err("its id is not the one that the log names".to_owned());
+        }
+        let packed = unpad(&franked.packed).ok_or("its padding is damaged")?;
+        let content = unpack_content(franked.packing, packed).map_err(|error| error.to_string())?;
+        let key = self.rooms.get(room).and_then(|state| state.leaf_keys.get(&(header.id.sender.0, header.id.counter.device)).copied());
+        let key = PublicKey(key.ok_or("its sender's key is unknown")?);
+        let place = Franking { room, epoch: header.epoch, message: header.id.counter, sender: &header.id.sender, tag: &header.extra };
+        place.verify(&key, &franked.salt, &content, &franked.signature).map_err(|error| error.to_string())?;
+        codec::decode_content(&content).map_err(|error| error.to_string())?;
+        Ok(content)
+    }
+
+    fn apply_leave(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let who = entry.header.id.sender;
+        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        let key = state.leaf_keys.get(&(who.0, entry.header.id.counter.device)).copied();
+        let statement = leave_statement(room, &who, entry.header.id.counter.number);
+        let signature = Signature::from_slice(&entry.body);
+        let holds = key.zip(signature.ok()).is_some_and(|(key, signature)| verify(&PublicKey(key), &statement, &signature).is_ok());
+        if !holds {
+            return RowWhat::Unreadable("a leave that its member did not sign".to_owned());
+        }
+        if who.0 == state.pseudonym {
+            for item in &mut state.outbox {
+                if matches!(item.intent, Intent::Leave) {
+                    item.seq = Some(entry.header.seq.0);
+                }
+            }
+            let left = state.outbox.iter().find(|item| item.seq == Some(entry.header.seq.0)).map(|item| item.id);
+            if let Some(item) = left {
+                Self::done(state, item, entry.header.seq);
+            }
+            state.phase = Phase::Gone;
+            state.outbox.clear();
+            self.forget_group(room);
+        } else {
+            state.left.push(who.0);
+        }
+        RowWhat::Left
+    }
+
+    pub(super) fn forget_group(&mut self, room: &RoomId) {
+        self.groups.remove(room);
+        if let Err(error) = Group::forget(&self.provider, room) {
+            tracing::warn!(%error, "a room's keys could not be forgotten");
+        }
+    }
+
+    fn apply_commit(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
+        if let Phase::Joining(joining) = &state.phase {
+            let ours = joining.offer.as_ref().is_some_and(|offer| offer.commit == entry.body && entry.header.id.sender.0 == state.pseudonym);
+            return if ours { self.join_ordered(room, entry) } else { RowWhat::Nothing };
+        }
+        match self.with_group(room, |group, provider| group.stage(provider, &entry.body)) {
+            Ok(Handshake::Own) => self.own_commit_ordered(room, entry),
+            Ok(Handshake::Other(staged)) => {
+                let facts = staged.facts.clone();
+                if let Err(why) = self.judge_commit(room, entry, &facts) {
+                    return RowWhat::Unreadable(why);
+                }
+                if let Err(error) = self.with_group(room, |group, provider| group.merge(provider, staged)) {
+                    return RowWhat::Unreadable(error.to_string());
+                }
+                self.commit_took_effect(room, entry, &facts)
+            }
+            Err(error) => RowWhat::Unreadable(error.to_string()),
+        }
+    }
+
+    fn judge_commit(&mut self, room: &RoomId, entry: &Unpacked, facts: &CommitFacts) -> Result<(), String> {
+        let (context, members) = self
+            .with_group(room, |group, _| Ok((group.context(), group.members())))
+            .map_err(|error| error.to_string())?;
+        let state = self.rooms.get(room).ok_or("no such room")?;
+        let known = Facts {
+            id: *room,
+            state,
+            context: context.ok_or("the room's context is broken")?,
+            group_info_hash: Hash(state.group_info_hash),
+            members: members.into_iter().map(|member| member.certificate.pseudonym).collect(),
+        };
+        let header = &entry.header;
+        let what = What::Commit(Box::new(facts.clone()));
+        let entry = EntryFacts { id: header.id, epoch: header.epoch, time: header.time, what };
+        judge(&known, &entry).map_err(|refusal| refusal.to_string())
+    }
+
+    fn own_commit_ordered(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        if let Err(error) = self.with_group(room, |group, provider| group.merge_own(provider)) {
+            return RowWhat::Unreadable(error.to_string());
+        }
+        let counter = entry.header.id.counter.number;
+        let mut facts = CommitFacts::default();
+        if let Some(state) = self.rooms.get_mut(room) {
+            let found = state.outbox.iter_mut().find(|item| item.made.as_ref().is_some_and(|made| made.counter == counter));
+            if let Some(item) = found {
+                item.stored = true;
+                item.seq = Some(entry.header.seq.0);
+                let id = item.id;
+                if matches!(item.intent, Intent::RemoveLeft) {
+                    facts.removes = state.left.iter().map(|who| Pseudonym(*who)).collect();
+                }
+                Self::done(state, id, entry.header.seq);
+            }
+        }
+        self.commit_took_effect(room, entry, &facts)
+    }
+
+    /// The group has moved on: what this device knows of the room follows.
+    fn commit_took_effect(&mut self, room: &RoomId, entry: &Unpacked, facts: &CommitFacts) -> RowWhat {
+        self.learn_members(room);
+        let is_active = self.with_group(room, |group, _| Ok(group.is_active())).unwrap_or(false);
+        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        state.epoch += 1;
+        state.group_info_hash = entry.header.extra.0;
+        let removed: Vec<[u8; 16]> = facts.removes.iter().map(|who| who.0).collect();
+        let (gone, expelled): (Vec<_>, Vec<_>) = removed.iter().partition(|who| state.left.contains(who));
+        state.left.retain(|who| !gone.contains(who));
+        state.removed.extend(expelled.iter().copied());
+        if let Some(join) = &facts.join {
+            state.profile_due = true;
+            if let Some(admission) = &join.admission {
+                state.uses.push((admission.invite.0, admission.use_number));
+            }
+        }
+        if !is_active {
+            state.phase = Phase::Gone;
+            state.outbox.clear();
+            self.forget_group(room);
+            return RowWhat::Removed(removed);
+        }
+        if let Some(state) = self.rooms.get_mut(room) {
+            // What was made for the epoch before, and has no place yet, is made anew if the hub no longer takes it.
+            let left_is_empty = state.left.is_empty();
+            state.outbox.retain(|item| item.seq.is_some() || !matches!(item.intent, Intent::RemoveLeft) || !left_is_empty);
+        }
+        match (&facts.join, expelled.is_empty(), &facts.new_context) {
+            (Some(join), _, _) => RowWhat::Joined(join.certificate.pseudonym.0),
+            (None, false, _) => RowWhat::Removed(expelled),
+            (None, true, Some(_)) => RowWhat::InviteOpened,
+            (None, true, None) => RowWhat::Nothing,
+        }
+    }
+
+    /// Keys of members and their co-ops, as the room's own tree shows them. The first key seen of a co-op stays.
+    pub(super) fn learn_members(&mut self, room: &RoomId) {
+        let members = self.with_group(room, |group, _| Ok(group.members())).unwrap_or_default();
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        for member in members {
+            let certificate = member.certificate;
+            state.coops.entry(certificate.coop.name.to_string()).or_insert(certificate.coop.key.0);
+            state.leaf_keys.insert((certificate.pseudonym.0, certificate.device), Self::key_array(&member.key));
+        }
+    }
+
+    /// This device's external commit has its place: the group that it made is the room's.
+    fn join_ordered(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        let Phase::Joining(joining) = std::mem::replace(&mut state.phase, Phase::Active) else { return RowWhat::Nothing };
+        let Some(offer) = joining.offer else { return RowWhat::Nothing };
+        state.epoch = offer.epoch + 1;
+        state.group_info_hash = entry.header.extra.0;
+        state.joined_at = entry.header.seq.0;
+        let who = state.pseudonym;
+        match Group::adopt(&self.provider, room, offer.state) {
+            Ok(group) => drop(self.groups.insert(*room, group)),
+            Err(error) => {
+                self.distrust(room, error.to_string());
+                return RowWhat::Nothing;
+            }
+        }
+        self.learn_members(room);
+        self.tell_name(room);
+        self.events.push(Event::RoomReady(*room));
+        RowWhat::Joined(who)
+    }
+
+    pub(super) fn hub_term(state: &RoomState) -> Term {
+        Term(state.term)
+    }
+}

@@ -1,0 +1,148 @@
+//! What a device remembers, in the form in which it is stored. Private to the client: nothing here crosses a network.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub type Key = [u8; 32];
+pub type Who = [u8; 16];
+
+/// The device's account at its co-op.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Account {
+    pub coop_name: String,
+    pub coop_key: Key,
+    pub address: String,
+    pub secure: bool,
+    pub device_seed: Key,
+    /// Until the co-op has registered the device.
+    pub invite_seed: Option<Key>,
+    pub handle: Option<u64>,
+    pub device_number: u16,
+    pub name: String,
+    pub next_item: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Phase {
+    /// Its creation is made; the co-op has not confirmed it. The body is there once the leaf is certified.
+    Creating { body: Option<Vec<u8>> },
+    Joining(Joining),
+    Active,
+    /// Left or removed: what was read stays readable.
+    Gone,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Joining {
+    pub invite_seed: Key,
+    pub holder_name: String,
+    pub holder_key: Key,
+    pub attempts: u32,
+    pub offer: Option<Offer>,
+}
+
+/// An external commit that was or will be handed in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Offer {
+    pub commit: Vec<u8>,
+    pub group_info: Vec<u8>,
+    pub epoch: u64,
+    pub from: u64,
+    pub state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// What is to be said, before it has its place in the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Intent {
+    /// Encoded content.
+    Content(Vec<u8>),
+    OpenInvite { key: Key, uses: u32, expires_s: u64 },
+    RemoveLeft,
+    Leave,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OutItem {
+    pub id: u64,
+    pub intent: Intent,
+    pub made: Option<Made>,
+    pub stored: bool,
+    /// Once ordered: kept until a majority of the room's voters hold it.
+    pub seq: Option<u64>,
+    pub at: u64,
+}
+
+/// The entry that was made of an intent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Made {
+    pub counter: u64,
+    pub epoch: u64,
+    pub kind: u8,
+    pub body: Vec<u8>,
+    pub group_info: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RoomState {
+    pub id: Key,
+    pub number: Option<u32>,
+    pub name: String,
+    pub phase: Phase,
+    pub hub_name: String,
+    pub hub_key: Key,
+    pub creation: Vec<u8>,
+    pub created: u64,
+    pub term: u32,
+    pub leaf_seed: Key,
+    pub pseudonym: Who,
+    pub certificate: Option<Vec<u8>>,
+    /// Entries applied, and the tree over them.
+    pub size: u64,
+    pub frontier: Vec<Key>,
+    pub last_time: u64,
+    pub epoch: u64,
+    pub senders: Vec<Who>,
+    pub group_info_hash: Key,
+    pub counters: BTreeMap<(Who, u16), u64>,
+    pub left: Vec<Who>,
+    pub removed: Vec<Who>,
+    pub uses: Vec<(Key, u32)>,
+    pub coops: BTreeMap<String, Key>,
+    /// Every leaf key that was seen, also of former members: franking signatures of past epochs verify by them.
+    pub leaf_keys: BTreeMap<(Who, u16), Key>,
+    pub names: BTreeMap<Who, String>,
+    /// Somebody joined since this member last told its name.
+    pub profile_due: bool,
+    /// How far each co-op is known to hold the log, by its own signature.
+    pub held: BTreeMap<String, u64>,
+    pub certified: u64,
+    pub outbox: Vec<OutItem>,
+    /// Items that got their place lately: item, sequence number.
+    pub done: Vec<(u64, u64)>,
+    /// The log has entries of this device that this copy of it never made: it was restored from an old backup.
+    pub out_of_step: bool,
+    /// First entry that this member could read.
+    pub joined_at: u64,
+}
+
+/// A line of the timeline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RowState {
+    pub header: Vec<u8>,
+    pub what: RowWhat,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum RowWhat {
+    /// Encoded content.
+    Content(Vec<u8>),
+    Joined(Who),
+    Left,
+    Removed(Vec<Who>),
+    InviteOpened,
+    /// It could not be opened, and why.
+    Unreadable(String),
+    /// Before this member joined, or a renewal of keys: nothing to show.
+    Nothing,
+}

@@ -1,0 +1,182 @@
+//! A device at work: its home, its connection, and waiting for things to come about.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt;
+use kith_protocol::error::Code;
+use kith_protocol::ids::UnixSeconds;
+use tokio::time::Instant;
+
+use super::connection::{ConnectError, Connection};
+use super::home::{Home, HomeError, Outcome};
+use crate::core::{Core, CoreError, Event};
+
+/// Between two looks at what was refused for now.
+const TICK: Duration = Duration::from_millis(300);
+/// First and longest wait before connecting again.
+const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+const RECONNECT_MAX: Duration = Duration::from_secs(3);
+/// Frames that are taken in one step.
+const FRAMES_PER_STEP: usize = 128;
+
+/// What went wrong, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    #[error("{0}. {advice}", advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command")]
+    Connect(#[from] ConnectError),
+    #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
+    TimedOut,
+    #[error("the co-op refused: {detail}. {advice}", advice = code.advice())]
+    Refused { code: Code, detail: String },
+    #[error("what the server sent cannot be trusted: {0}. Run `kith verify` on the room, and tell your steward")]
+    Distrust(String),
+}
+
+pub fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+pub struct Client {
+    pub home: Home,
+    connection: Option<Connection>,
+    backoff: Duration,
+}
+
+impl Client {
+    pub fn new(home: Home) -> Self {
+        Self { home, connection: None, backoff: RECONNECT_FIRST }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Runs an operation and sends what comes of it, if there is a connection.
+    pub async fn run<T>(&mut self, act: impl FnOnce(&mut Core) -> T) -> Result<(T, Vec<Event>), ClientError> {
+        let (result, outcome) = self.home.step(act)?;
+        let events = self.send(outcome).await?;
+        Ok((result, events))
+    }
+
+    async fn send(&mut self, outcome: Outcome) -> Result<Vec<Event>, ClientError> {
+        if let Some(connection) = self.connection.as_mut().filter(|_| !outcome.sends.is_empty())
+            && !connection.send(outcome.sends).await
+        {
+            self.lost()?;
+        }
+        Ok(outcome.events)
+    }
+
+    fn lost(&mut self) -> Result<(), ClientError> {
+        self.connection = None;
+        self.home.step(Core::handle_disconnected)?;
+        Ok(())
+    }
+
+    /// Connects if need be, and takes what comes until `done` gives an answer or the time is up. `done` sees the events
+    /// of each step; a refusal that is nobody's goes to `done` too.
+    pub async fn until<T>(
+        &mut self,
+        deadline: Instant,
+        mut done: impl FnMut(&mut Home, &[Event]) -> Result<Option<T>, ClientError>,
+    ) -> Result<T, ClientError> {
+        if let Some(answer) = done(&mut self.home, &[])? {
+            return Ok(answer);
+        }
+        let mut failed: Option<ConnectError> = None;
+        loop {
+            if Instant::now() >= deadline {
+                return Err(failed.map_or(ClientError::TimedOut, ClientError::Connect));
+            }
+            if self.connection.is_none() {
+                match tokio::time::timeout_at(deadline, self.connect()).await {
+                    Ok(Ok(())) => failed = None,
+                    Ok(Err(ClientError::Connect(error))) => {
+                        failed = Some(error);
+                        let wait = (Instant::now() + self.backoff).min(deadline);
+                        self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+                        tokio::time::sleep_until(wait).await;
+                        continue;
+                    }
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => continue,
+                }
+            }
+            let events = self.take(deadline).await?;
+            if let Some(Event::Distrust { why, .. }) = events.iter().find(|event| matches!(event, Event::Distrust { .. })) {
+                return Err(ClientError::Distrust(why.clone()));
+            }
+            if let Some(answer) = done(&mut self.home, &events)? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<(), ClientError> {
+        let (account, _) = self.home.step(|core| core.account().map(|account| (account.address.clone(), account.secure)))?;
+        let (address, secure) = account.ok_or(CoreError::NoAccount)?;
+        let connection = Connection::open(&address, secure).await?;
+        self.home.step(Core::handle_connected)?;
+        self.connection = Some(connection);
+        self.backoff = RECONNECT_FIRST;
+        Ok(())
+    }
+
+    /// The next frames, in one step; or a tick if nothing comes.
+    async fn take(&mut self, deadline: Instant) -> Result<Vec<Event>, ClientError> {
+        let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
+        let wait = (Instant::now() + TICK).min(deadline);
+        let Ok(first) = tokio::time::timeout_at(wait, connection.next()).await else {
+            let ((), events) = self.run(|core| core.handle_tick(now())).await?;
+            return Ok(events);
+        };
+        let Some(first) = first else {
+            self.lost()?;
+            // A server that closes at once is not asked again at once.
+            tokio::time::sleep_until((Instant::now() + self.backoff).min(deadline)).await;
+            self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+            return Ok(Vec::new());
+        };
+        let mut frames = vec![first];
+        while frames.len() < FRAMES_PER_STEP {
+            match connection.next().now_or_never() {
+                Some(Some(frame)) => frames.push(frame),
+                Some(None) | None => break,
+            }
+        }
+        let ((), events) = self.run(|core| frames.into_iter().for_each(|frame| core.handle_frame(now(), frame))).await?;
+        Ok(events)
+    }
+
+    /// Reads every room to its end.
+    pub async fn sync(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        self.until(deadline, |home, events| {
+            refusal(events)?;
+            let (synced, _) = home.step(|core| core.is_synced())?;
+            Ok(synced.then_some(()))
+        })
+        .await
+    }
+
+    pub async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+}
+
+/// A refusal that ends what one is doing.
+pub fn refusal(events: &[Event]) -> Result<(), ClientError> {
+    for event in events {
+        if let Event::Refused { code, detail } = event
+            && !code.is_transient()
+        {
+            return Err(ClientError::Refused { code: *code, detail: detail.clone() });
+        }
+    }
+    Ok(())
+}
