@@ -130,7 +130,7 @@ impl Core {
     /// Marks over the log: verified against the root that this session computed itself.
     pub(super) fn attestation_came(&mut self, number: RoomNumber, attestation: Attestation) {
         let Some(room) = self.room_by_number(number) else { return };
-        let attestation = codec::of_room(attestation, room);
+        let mut attestation = codec::of_room(attestation, room);
         self.answer_watch(&room);
         self.audit_attested(&room, &attestation);
         let Some(state) = self.rooms.get(&room) else { return };
@@ -144,6 +144,8 @@ impl Core {
         if attestation.checkpoint.root != *root || attestation.checkpoint.term != term || Some(&attestation.hub) != hub.as_ref() {
             return self.distrust(&room, "the hub signed another history than the one that it sent".to_owned());
         }
+        // A co-op whose first member's join is still waiting to be certified cannot be judged yet: its mark counts for nothing.
+        attestation.marks.retain(|mark| coops.contains_key(mark.coop.as_str()));
         let key_of = |name: &CoopName| coops.get(name.as_str()).copied().map(PublicKey);
         if let Err(error) = attestation.verify(key_of) {
             return self.distrust(&room, error.to_string());
