@@ -189,7 +189,7 @@ impl Session {
         }
         let outcome = self.until_room(&link.room).await;
         if let Err(ClientError::Refused { .. }) = outcome {
-            self.client.home.step(|core| core.forget_join(&link.room))?;
+            self.client.home.step(|core| core.give_up_join(&link.room))?;
         }
         outcome?;
         self.flush(&link.room).await?;
@@ -411,7 +411,8 @@ impl Session {
         let synced = self.client.sync(self.deadline).await;
         let (lines, _) = self.client.home.step(|core| {
             let ids = core.room_ids();
-            let line = |id: &RoomId| core.room_state(id).map(|state| (*id, state.name.clone(), core.phase_name(id), state.size));
+            // A room whose join came to nothing is none of one's rooms.
+            let line = |id: &RoomId| core.room_state(id).filter(|state| state.size > 0).map(|state| (*id, state.name.clone(), core.phase_name(id), state.size));
             ids.iter().filter_map(line).collect::<Vec<_>>()
         })?;
         for (id, name, phase, size) in lines {

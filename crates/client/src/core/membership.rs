@@ -99,12 +99,21 @@ impl Core {
             attempts: 0,
             offer: None,
         };
+        let fresh_leaf = self.random();
         match self.rooms.get_mut(&link.room) {
             Some(state) => match &state.phase {
                 Phase::Active | Phase::Creating { .. } => return Err(CoreError::AlreadyIn),
                 // A join that is under way goes on, so that a lost answer is found again; a fresh link replaces a failed one.
                 Phase::Joining(old) if old.invite_seed == joining.invite_seed => {}
-                Phase::Joining(_) | Phase::Gone => state.phase = Phase::Joining(joining),
+                Phase::Joining(_) => state.phase = Phase::Joining(joining),
+                Phase::Gone => {
+                    // The same pseudonym, as the co-op knows it; a leaf that was in the room is never used again.
+                    if state.joined_at > 0 || state.size > 0 {
+                        state.leaf_seed = fresh_leaf;
+                        state.certificate = None;
+                    }
+                    state.phase = Phase::Joining(joining);
+                }
             },
             None => {
                 let leaf = SecretKey::from_seed(self.random());
@@ -120,10 +129,10 @@ impl Core {
         Ok(())
     }
 
-    /// A join that failed for good is forgotten; nothing was used up by it.
-    pub fn forget_join(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|state| matches!(state.phase, Phase::Joining(_)) && state.number.is_none()) {
-            self.rooms.remove(room);
+    /// A join that failed for good is given up; nothing was used up by it, and a fresh link can be tried.
+    pub fn give_up_join(&mut self, room: &RoomId) {
+        if let Some(state) = self.rooms.get_mut(room).filter(|state| matches!(state.phase, Phase::Joining(_))) {
+            state.phase = Phase::Gone;
             self.touch(room);
             self.finish();
         }

@@ -295,9 +295,15 @@ impl Coop {
     pub(super) fn feed(&mut self, peer: &CoopName, number: RoomNumber, fresh: Option<&[(Header, LogRow)]>) {
         let Some(room) = self.rooms.get(&number) else { return };
         let durable = room.durable();
-        let allowed = room.log().is_some_and(|log| log.coops_with_members().contains(peer));
+        let allowed = room.log().is_some_and(|log| log.has_leaf_of(peer));
         let key = (peer.clone(), number);
         if !allowed {
+            // The very entries that took its last leaf out are the last that it is sent.
+            let sent = self.feeds.get(&key).and_then(|feed| feed.sent.as_ref()).map(|sent| Seq(sent.size()));
+            if let Some(rows) = fresh.filter(|rows| rows.first().map(|(header, _)| header.seq) == sent) {
+                let rows = rows.to_vec();
+                self.send_rows(peer, number, &rows);
+            }
             self.feeds.remove(&key);
             return;
         }
@@ -337,6 +343,11 @@ impl Coop {
     }
 
     fn send_batch(&mut self, peer: &CoopName, number: RoomNumber, rows: &[(Header, LogRow)]) {
+        self.send_rows(peer, number, rows);
+        self.feed(peer, number, None);
+    }
+
+    fn send_rows(&mut self, peer: &CoopName, number: RoomNumber, rows: &[(Header, LogRow)]) {
         let Some(connection) = self.links_up.get(peer).copied() else { return };
         let (Some(room), Some(link)) = (self.rooms.get(&number), self.links.get_mut(&connection)) else { return };
         let (Some(their_number), Some(log)) = (link.follower_number(&room.id), room.log()) else { return };
@@ -363,7 +374,6 @@ impl Coop {
         feed.in_flight.push_back(checkpoint.size);
         link.batch(Batch { entries, group_infos, attestation });
         self.pump_link(connection);
-        self.feed(peer, number, None);
     }
 
     /// A mirror asks for a room from there on.

@@ -247,7 +247,7 @@ impl Coop {
         let number = self.room_numbers.get(id).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
         let allowed = room.is_some_and(|room| {
-            room.is_hub() && room.log().is_some_and(|log| log.coops_with_members().contains(&peer.name))
+            room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name))
         });
         match number.filter(|_| allowed) {
             Some(number) => self.start_feed(&peer.name, number, from),

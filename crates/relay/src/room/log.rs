@@ -239,6 +239,12 @@ impl Log {
         kith_protocol::room::coops_of(members.map(|sender| &sender.coop))
     }
 
+    /// Whether a co-op still has somebody in the tree: a member, or one who has left and whose leaf still stands.
+    pub fn has_leaf_of(&self, coop: &CoopName) -> bool {
+        let stands = |sender: &Sender| matches!(sender.standing, Standing::Member | Standing::Left);
+        self.senders.iter().any(|sender| stands(sender) && sender.coop == *coop)
+    }
+
     /// The lowest use of an open invite that nobody has taken.
     pub fn next_use(&self, invite: &PublicKey, now: UnixSeconds) -> Option<u32> {
         let open = self.context.invite(invite).filter(|invite| now <= invite.expires)?;

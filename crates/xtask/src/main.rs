@@ -1,0 +1,70 @@
+//! The commands that everything hangs on. `cargo xtask --help` lists them.
+
+mod setup;
+mod tasks;
+mod up;
+mod wasm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, tests, measures and runs Kith from a checkout. Each command sets up what it needs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build and run a co-op here, and print what to paste next. Data survive a restart.
+    Up {
+        /// How many co-ops: 2 are neighbours of each other.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+        coops: u8,
+        /// Where their folders are.
+        #[arg(long, default_value = "target/up")]
+        dir: std::path::PathBuf,
+    },
+    /// Set up and pass all tests.
+    Test,
+    /// Formatting, lints, the rules of the house, dependencies, and the wasm build of the client.
+    Check,
+    /// Measure. Without a name, everything.
+    Bench {
+        /// bytes, append, fanout or conns.
+        name: Option<String>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the simulator.
+    Sim {
+        /// How many random seeds.
+        #[arg(long, default_value_t = 20)]
+        seeds: u32,
+        /// One seed, again.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.task {
+        Task::Up { coops, dir } => up::up(coops, &dir),
+        Task::Test => tasks::test(),
+        Task::Check => tasks::check(),
+        Task::Bench { name, json } => tasks::bench(name.as_deref(), json),
+        Task::Sim { seeds, seed } => tasks::sim(seeds, seed),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Tests, checks, measurements.
+
+use anyhow::Result;
+
+use crate::setup::{cargo, command, has, need_cargo_tool, run, target_dir};
+
+/// All tests: the pure ones, the stores, and the real binaries.
+pub fn test() -> Result<()> {
+    need_cargo_tool("nextest")?;
+    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let bins = target_dir().join("debug");
+    run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).env("KITH_BIN_DIR", bins))
+}
+
+/// Formatting, lints, tidy (a test of its own), dependencies, and the client for wasm32.
+pub fn check() -> Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    if has("systemd-analyze", "--version") {
+        run(&mut cargo(&["build", "-p", "kith-relay", "--bin", "kithd"]))?;
+        run(command("bash").arg("deploy/check.sh").arg(target_dir().join("debug/kithd")))?;
+    }
+    crate::wasm::check()
+}
+
+pub fn bench(name: Option<&str>, json: bool) -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--bins"]))?;
+    let mut bench = cargo(&["run", "--release", "--quiet", "-p", "kith-bench", "--"]);
+    bench.args(name);
+    if json {
+        bench.arg("--json");
+    }
+    run(bench.env("KITH_BIN_DIR", target_dir().join("release")))
+}
+
+pub fn sim(seeds: u32, seed: Option<u64>) -> Result<()> {
+    let mut sim = cargo(&["run", "--quiet", "-p", "kith-sim", "--"]);
+    match seed {
+        Some(seed) => sim.args(["--seed", &seed.to_string()]),
+        None => sim.args(["--seeds", &seeds.to_string()]),
+    };
+    run(&mut sim)
+}

@@ -1,0 +1,166 @@
+//! Killed servers and clients, tampered stores, and lines that come and go.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use kith_e2e::{World, texts};
+use serde_json::json;
+
+/// A small generator, so that a failing run can be repeated by its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// `kill -9` of either server and of `kith` itself during 200 sends from both sides.
+#[test]
+fn fault_39_nothing_acknowledged_is_lost_or_doubled() {
+    let seed = 0x5eed_0001;
+    let mut dice = Dice(seed);
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    let mut acknowledged = Vec::new();
+    let mut said = HashSet::new();
+    for i in 0..200u32 {
+        let home = if i % 2 == 0 { "H1" } else { "H2" };
+        let text = format!("message {i}");
+        let mut command = world.command(home, &["say", &room, &text, "--timeout", "20"]);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        said.insert(text.clone());
+        match dice.roll(12) {
+            0 => {
+                let coop = dice.roll(2) as usize;
+                wait(Duration::from_millis(dice.roll(40)));
+                world.coops[coop].kill();
+                world.coops[coop].start();
+            }
+            1 => {
+                wait(Duration::from_millis(dice.roll(40)));
+                let _ = child.kill();
+            }
+            _ => {}
+        }
+        if child.wait().unwrap().success() {
+            acknowledged.push(text);
+        }
+    }
+    assert!(acknowledged.len() > 150, "seed {seed:#x}: {} acknowledged", acknowledged.len());
+    // The outboxes go out, and both sides come to the same end.
+    for home in ["H1", "H2", "H1", "H2"] {
+        world.kith(home, &["say", &room, &format!("the end of {home}"), "--wait", "ordered"]);
+    }
+    let read = ["H1", "H2"].map(|home| texts(&world.kith_lines(home, &["read", &room])));
+    let order = read.clone().map(|lines| lines.into_iter().map(|(seq, text)| (seq.expect("everything has its place"), text)).collect::<Vec<_>>());
+    assert_eq!(order[0], order[1], "seed {seed:#x}: one history");
+    let mut sorted = order[0].clone();
+    sorted.sort();
+    assert_eq!(sorted, order[0]);
+    for text in &acknowledged {
+        let times = order[0].iter().filter(|(_, other)| other == text).count();
+        assert_eq!(times, 1, "seed {seed:#x}: {text}");
+    }
+    for (_, text) in order[0].iter().filter(|(_, text)| text.starts_with("message")) {
+        assert!(said.contains(text), "nobody said {text}");
+        assert_eq!(order[0].iter().filter(|(_, other)| other == text).count(), 1, "seed {seed:#x}: {text} is doubled");
+    }
+    for home in ["H1", "H2"] {
+        // A ratchet that was used twice would leave a line that cannot be opened.
+        let lines = world.kith_lines(home, &["read", &room]);
+        let unreadable: Vec<_> = lines.iter().filter(|line| line["kind"] == "unreadable").collect();
+        assert!(unreadable.is_empty(), "seed {seed:#x}: {unreadable:?}");
+        assert_eq!(world.kith_lines(home, &["verify", &room])[0]["ok"], json!(true));
+    }
+}
+
+fn wait(duration: Duration) {
+    let until = Instant::now() + duration;
+    while Instant::now() < until {
+        std::thread::yield_now();
+    }
+}
+
+/// A mirror without its hub keeps what its members say, and hands it on when the hub is back, soon.
+#[test]
+fn a_hub_that_was_away_gets_what_was_said() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.coops[0].kill();
+    world.kith("H2", &["say", &room, "are you there?"]);
+    let waiting = world.kith_lines("H2", &["read", &room]);
+    let last = waiting.last().unwrap();
+    assert_eq!((&last["seq"], &last["state"]), (&json!(null), &json!("stored")));
+    let ordered = world.try_kith("H2", &["say", &room, "hello?", "--wait", "ordered", "--timeout", "2"]);
+    assert!(!ordered.status.success(), "it was not ordered, and says so");
+    world.coops[0].start();
+    let back = Instant::now();
+    world.kith("H2", &["say", &room, "good that you are back", "--wait", "ordered"]);
+    assert!(back.elapsed() < Duration::from_secs(10));
+    let said: Vec<String> = texts(&world.kith_lines("H1", &["read", &room])).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said, ["are you there?", "hello?", "good that you are back"]);
+}
+
+/// What cannot be sent stays in the outbox, can be taken back, and goes out with the next command.
+#[test]
+fn an_outbox_waits_for_its_server() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.coops[1].kill();
+    for text in ["first thought", "second thought"] {
+        let output = world.try_kith("H2", &["say", &room, text, "--timeout", "1"]);
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("kept in the outbox"));
+    }
+    let items = world.kith_lines("H2", &["outbox", "list"]);
+    assert_eq!(items.len(), 2);
+    world.kith("H2", &["outbox", "cancel", &items[0]["item"].to_string()]);
+    assert!(!world.try_kith("H2", &["outbox", "cancel", "999"]).status.success());
+    world.coops[1].start();
+    world.kith("H2", &["say", &room, "third thought", "--wait", "ordered"]);
+    let said: Vec<String> = texts(&world.kith_lines("H1", &["read", &room])).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said, ["second thought", "third thought"]);
+}
+
+/// Leaving is final for the device, and the room goes on.
+#[test]
+fn a_member_leaves() {
+    let world = World::two_coops();
+    let room = world.shared_room();
+    world.kith("H2", &["say", &room, "goodbye", "--wait", "ordered"]);
+    world.kith("H2", &["room", "leave", &room]);
+    let refused = world.try_kith("H2", &["say", &room, "still here?"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("left"));
+    assert_eq!(world.kith_lines("H1", &["members", &room]).len(), 1);
+    world.kith("H1", &["say", &room, "farewell", "--wait", "ordered"]);
+    let lines = world.kith_lines("H1", &["read", &room]);
+    assert!(lines.iter().any(|line| line["kind"] == "left"));
+    assert!(texts(&world.kith_lines("H2", &["read", &room])).iter().all(|(_, text)| text != "farewell"));
+}
+
+/// A link that names a room nobody opened, an invite used up, a co-op without an agreement.
+#[test]
+fn refusals_say_what_to_do() {
+    let mut world = World::strangers();
+    world.join(0, "H1", "first");
+    world.join(1, "H2", "second");
+    let room = world.kith_field("H1", &["room", "new", "Tuesday circle"], "room");
+    let link = world.kith_field("H1", &["room", "invite", &room], "link");
+    let stranger = world.try_kith("H2", &["room", "join", &link, "--timeout", "2"]);
+    assert!(!stranger.status.success());
+    world.introduce();
+    world.kith("H2", &["room", "join", &link]);
+    world.join(1, "H3", "third");
+    let used_up = world.try_kith("H3", &["room", "join", &link, "--timeout", "5"]);
+    assert!(!used_up.status.success());
+    assert!(String::from_utf8_lossy(&used_up.stderr).contains("fresh link"), "{}", String::from_utf8_lossy(&used_up.stderr));
+    // A failed join uses nothing up, and the room goes on.
+    let link = world.kith_field("H1", &["room", "invite", &room], "link");
+    world.kith("H3", &["room", "join", &link]);
+    world.kith("H3", &["say", &room, "made it", "--wait", "held"]);
+    assert_eq!(texts(&world.kith_lines("H1", &["read", &room])).last().unwrap().1, "made it");
+}

@@ -1,0 +1,161 @@
+//! The walk: two co-ops, one encrypted room, from one member's hand to another's eye. Word for word what the README shows.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use kith_e2e::{World, files, http, texts};
+use kith_protocol::ids::to_hex;
+use kith_protocol::invite_link::{MembershipLink, RoomLink};
+use serde_json::{Value, json};
+
+const CHECK_IN: [&str; 11] =
+    ["--pleasant", "1", "--energy", "-1", "--words", "tired,hopeful", "--note", "slept badly", "--support", "please_listen", "--wait"];
+
+#[test]
+fn a_check_in_travels() {
+    let mut world = World::two_coops();
+    for coop in &world.coops {
+        assert!(http(coop.port, "/healthz").is_some_and(|answer| answer.contains("200 OK")));
+    }
+    assert!(world.coops[0].kithd(&["neighbour", "key"]).starts_with("alder.test ed25519:"));
+    let link_of_a = world.coops[0].kithd(&["invite"]);
+    let link_of_b: Value = serde_json::from_str(&world.coops[1].kithd(&["invite", "--uses", "2", "--json"])).unwrap();
+    world.kith("H1", &["join", &link_of_a, "--name", "first"]);
+    world.kith("H2", &["join", link_of_b["link"].as_str().unwrap(), "--name", "second"]);
+    let used_up = world.try_kith("H9", &["join", &link_of_a, "--name", "third"]);
+    assert!(!used_up.status.success() && String::from_utf8_lossy(&used_up.stderr).contains("fresh link"));
+
+    let room = world.kith("H1", &["room", "new", "Tuesday circle"]);
+    let room_link = world.kith("H1", &["room", "invite", &room]);
+    assert_eq!(world.kith("H2", &["room", "join", &room_link]), room);
+    let check_in: Vec<&str> = [&["checkin", room.as_str()], &CHECK_IN[..10]].concat();
+    world.kith("H1", &check_in);
+    world.kith("H2", &["say", &room, "I am here", "--wait", "held"]);
+
+    let read = world.kith_lines("H2", &["read", &room]);
+    let shown: Vec<&Value> = read.iter().filter(|line| line["kind"] == "checkin" || line["kind"] == "text").collect();
+    assert_eq!(shown.len(), 2);
+    let (check_in, text) = (shown[0], shown[1]);
+    let content = json!({ "pleasant": 1, "energy": -1, "words": ["tired", "hopeful"], "note": "slept badly", "about": null, "support": "please_listen" });
+    assert_eq!((&check_in["content"], &check_in["name"]), (&content, &json!("first")));
+    assert_eq!((&text["content"]["text"], &text["name"], &text["state"]), (&json!("I am here"), &json!("second"), &json!("held 2/2")));
+    for line in &shown {
+        assert!(line["seq"].is_u64() && line["sender"].as_str().is_some_and(|sender| sender.len() == 32));
+        assert!(line["at"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{line}");
+    }
+    let after = check_in["seq"].to_string();
+    assert_eq!(texts(&world.kith_lines("H2", &["read", &room, "--since", &after])).len(), 1);
+    assert!(world.kith_lines("H2", &["read", &room, "--since", &text["seq"].to_string()]).is_empty());
+
+    assert_eq!(world.kith_lines("H1", &["rooms"])[0]["room"], json!(room));
+    let members = world.kith_lines("H1", &["members", &room]);
+    assert_eq!(members.iter().map(|m| m["name"].as_str().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
+    for home in ["H1", "H2"] {
+        let verify = &world.kith_lines(home, &["verify", &room])[0];
+        assert_eq!((&verify["ok"], &verify["cosigned_by"]), (&json!(true), &json!(["birch.test"])), "{verify}");
+        assert!(verify["size"].as_u64().is_some_and(|size| size >= 5) && verify["root"].as_str().is_some_and(|root| root.len() == 64));
+    }
+    nobody_on_call(&world, &room);
+    follow_beside_say(&world, &room);
+    for coop in &mut world.coops {
+        assert!(coop.stop() <= Duration::from_secs(5));
+    }
+    canaries(&world, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
+}
+
+/// The most urgent request is answered truthfully.
+fn nobody_on_call(world: &World, room: &str) {
+    let output = world.try_kith("H1", &["checkin", room, "--support", "need_someone_now"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Nobody is on call"));
+}
+
+/// Two processes on one home at once.
+fn follow_beside_say(world: &World, room: &str) {
+    let mut follow = world.command("H2", &["read", room, "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    assert!(lines.by_ref().take(1_000).any(|line| line["content"]["text"] == "I am here"));
+    world.kith("H2", &["say", room, "while I follow"]);
+    world.kith("H1", &["say", room, "so do I", "--wait", "held"]);
+    for text in ["while I follow", "so do I"] {
+        let held = lines.by_ref().take(1_000).any(|line| line["content"]["text"] == text && line["state"] == "held 2/2");
+        assert!(held, "a line is printed again when its state changes: {text}");
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+/// No server file, log or metric holds what is said, who says it, or a key of a member.
+fn canaries(world: &World, membership: &[&str], room_link: &str) {
+    let mut secrets: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |name: &str, bytes: &[u8]| secrets.push((name.to_owned(), bytes.to_vec()));
+    for text in ["I am here", "slept badly", "tired", "hopeful", "Tuesday circle", "please_listen", "while I follow"] {
+        add(text, text.as_bytes());
+    }
+    for link in membership {
+        add("a membership invite", MembershipLink::parse(link).unwrap().invite.seed());
+    }
+    add("a room invite", RoomLink::parse(room_link).unwrap().invite.seed());
+    for home in ["H1", "H2"] {
+        for (name, key) in device_secrets(world, home) {
+            add(&name, &key);
+        }
+    }
+    assert!(secrets.len() > 20, "the search knows what to look for: {}", secrets.len());
+    let mut haystacks: Vec<_> = world.coops.iter().flat_map(|coop| files(&coop.folder)).collect();
+    haystacks.extend(world.coops.iter().flat_map(kith_e2e::Coop::logs));
+    assert!(haystacks.len() >= 8);
+    for file in haystacks {
+        let bytes = std::fs::read(&file).unwrap();
+        for (name, secret) in &secrets {
+            for form in [secret.clone(), to_hex(secret).into_bytes(), STANDARD.encode(secret).into_bytes(), URL_SAFE_NO_PAD.encode(secret).into_bytes()] {
+                assert!(!contains(&bytes, &form), "{} holds {name}", file.display());
+            }
+        }
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// What the device's MLS store calls the secrets of a group's epoch.
+const EPOCH_SECRETS: u8 = 12;
+
+/// Every 32-byte secret of a device's memory: seeds of keys, and the values of its MLS store.
+fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
+    use kith_client::core::state::{Account, RoomState};
+    use redb::{ReadableDatabase, ReadableTable};
+    let db = redb::Database::open(world.home(home).join("kith.redb")).unwrap();
+    let read = db.begin_read().unwrap();
+    let table = read.open_table(redb::TableDefinition::<&[u8], &[u8]>::new("state")).unwrap();
+    let mut secrets = Vec::new();
+    for item in table.iter().unwrap() {
+        let (key, value) = item.unwrap();
+        match key.value() {
+            b"a" => {
+                let account: Account = postcard::from_bytes(value.value()).unwrap();
+                secrets.push((format!("{home}'s device key"), account.device_seed.to_vec()));
+            }
+            [b'r', ..] => {
+                let room: RoomState = postcard::from_bytes(value.value()).unwrap();
+                secrets.push((format!("{home}'s leaf key"), room.leaf_seed.to_vec()));
+            }
+            // A group's epoch secrets: each stands behind its length, 32.
+            [b'm', b'g', rest @ ..] if rest.get(33) == Some(&EPOCH_SECRETS) => {
+                let value = value.value();
+                for at in 0..value.len().saturating_sub(32) {
+                    let secret = &value[at + 1..at + 33];
+                    if value[at] == 32 && secret.iter().filter(|byte| **byte != 0).count() > 24 {
+                        secrets.push((format!("an epoch secret of {home}"), secret.to_vec()));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    secrets
+}
