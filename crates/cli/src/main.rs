@@ -412,7 +412,9 @@ impl Session {
         let (lines, _) = self.client.home.step(|core| {
             let ids = core.room_ids();
             // A room whose join came to nothing is none of one's rooms.
-            let line = |id: &RoomId| core.room_state(id).filter(|state| state.size > 0).map(|state| (*id, state.name.clone(), core.phase_name(id), state.size));
+            let line = |id: &RoomId| {
+                core.room_state(id).filter(|state| state.size > 0).map(|state| (*id, state.name.clone(), core.phase_name(id), state.size))
+            };
             ids.iter().filter_map(line).collect::<Vec<_>>()
         })?;
         for (id, name, phase, size) in lines {
@@ -442,11 +444,14 @@ impl Session {
         self.marks(&room).await?;
         let stored = self.client.home.rows(&room, Seq(0))?;
         let stored = stored.iter().map(|value| kith_client::core::Core::row_header(value)).collect::<Result<Vec<_>, _>>()?;
-        let (begun, _) = self.client.run(|core| {
-            core.verify(&room, stored)?;
-            core.watch(&room, 1);
-            Ok::<_, kith_client::core::CoreError>(())
-        }).await?;
+        let (begun, _) = self
+            .client
+            .run(|core| {
+                core.verify(&room, stored)?;
+                core.watch(&room, 1);
+                Ok::<_, kith_client::core::CoreError>(())
+            })
+            .await?;
         begun?;
         let report = self
             .client
@@ -457,7 +462,12 @@ impl Session {
             .await?;
         let by = report.cosigned_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let text = match &report.problem {
-            None => format!("The room's {} entries are whole. Root {}. Cosigned by: {}", report.size, report.root, if by.is_empty() { "nobody yet" } else { &by }),
+            None => format!(
+                "The room's {} entries are whole. Root {}. Cosigned by: {}",
+                report.size,
+                report.root,
+                if by.is_empty() { "nobody yet" } else { &by }
+            ),
             Some(problem) => format!("NOT in order: {problem}"),
         };
         self.result(&print::verify_json(&report), &text);

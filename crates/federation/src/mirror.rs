@@ -4,11 +4,11 @@
 use kith_protocol::ids::{Coop, Pseudonym, RoomId, Seq, Term, UnixSeconds};
 use kith_protocol::limits::BATCH_ENTRIES_MAX;
 use kith_protocol::link::Batch;
+use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::pack::{PackError, Unpacked, unpack};
-use kith_protocol::log::Kind;
 
 /// The batch is refused; the link and the room live on. Blame lies with the hub.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,8 +127,15 @@ mod tests {
                 .map(|i| {
                     let id = EntryId { sender: Pseudonym([2; 16]), counter: Counter { device: 0, number: i + 1 } };
                     let header = Header {
-                        room: self.room, seq: Seq(i), term: Term(1), epoch: Epoch(0), kind: Kind::Message, id,
-                        time: UnixSeconds(100 + i), body_hash: hash_bytes(&body), extra: Hash([5; 32]),
+                        room: self.room,
+                        seq: Seq(i),
+                        term: Term(1),
+                        epoch: Epoch(0),
+                        kind: Kind::Message,
+                        id,
+                        time: UnixSeconds(100 + i),
+                        body_hash: hash_bytes(&body),
+                        extra: Hash([5; 32]),
                     };
                     (header, body.clone())
                 })
@@ -143,13 +150,23 @@ mod tests {
             Batch {
                 entries: pack(RoomNumber(4), UnixSeconds(100), &rows, &senders, |_| Some(0)).unwrap(),
                 group_infos: vec![],
-                attestation: Attestation { checkpoint, hub: self.hub.name.clone(), signature: checkpoint.sign(&self.key), marks: vec![mark] },
+                attestation: Attestation {
+                    checkpoint,
+                    hub: self.hub.name.clone(),
+                    signature: checkpoint.sign(&self.key),
+                    marks: vec![mark],
+                },
             }
         }
 
         fn verify(&self, batch: &Batch) -> Result<Verified, BatchError> {
             let at = Position {
-                room: &self.room, hub: &self.hub, term: Term(1), created: UnixSeconds(100), frontier: &self.frontier, senders: &[],
+                room: &self.room,
+                hub: &self.hub,
+                term: Term(1),
+                created: UnixSeconds(100),
+                frontier: &self.frontier,
+                senders: &[],
             };
             verify_batch(&at, batch, |_: &CoopName| None)
         }

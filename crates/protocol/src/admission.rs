@@ -17,11 +17,7 @@ pub struct Admission {
 }
 
 fn statement(room: &RoomId, leaf_key: &PublicKey, group_info_hash: &Hash, use_number: u32) -> Transcript {
-    Transcript::new(Label::RoomInvite)
-        .field(&room.0)
-        .field(&leaf_key.0)
-        .field(&group_info_hash.0)
-        .number(u64::from(use_number))
+    Transcript::new(Label::RoomInvite).field(&room.0).field(&leaf_key.0).field(&group_info_hash.0).number(u64::from(use_number))
 }
 
 impl Admission {

@@ -9,8 +9,14 @@ pub enum Content {
     Text(String),
     CheckIn(CheckIn),
     /// The name that a member chose, in this room.
-    Profile { name: String },
-    InviteNotice { key: PublicKey, uses: u32, expires: UnixSeconds },
+    Profile {
+        name: String,
+    },
+    InviteNotice {
+        key: PublicKey,
+        uses: u32,
+        expires: UnixSeconds,
+    },
     /// The place of an entry that its author withdrew.
     Withdrawn,
     /// A kind that this version does not know: kept, and shown as needing a newer one.

@@ -77,18 +77,12 @@ impl Code {
     ];
 
     pub fn from_wire(code: u32) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|known| *known as u32 == code)
-            .unwrap_or(Self::Internal)
+        Self::ALL.into_iter().find(|known| *known as u32 == code).unwrap_or(Self::Internal)
     }
 
     /// Worth trying the same thing again later, without changing it.
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited | Self::Busy | Self::HolderUnreachable | Self::Draining | Self::EpochBusy | Self::NoAgreement
-        )
+        matches!(self, Self::RateLimited | Self::Busy | Self::HolderUnreachable | Self::Draining | Self::EpochBusy | Self::NoAgreement)
     }
 
     /// What a person can do about it.

@@ -67,7 +67,8 @@ impl MembershipLink {
             let (place, fragment) = rest.split_once('#')?;
             let (address, name) = place.split_once("/join/")?;
             let (seed, key) = fragment.split_once('.')?;
-            let address_ok = !address.is_empty() && address.len() <= 300 && !address.contains(|c: char| c.is_whitespace() || "/?@".contains(c));
+            let address_ok =
+                !address.is_empty() && address.len() <= 300 && !address.contains(|c: char| c.is_whitespace() || "/?@".contains(c));
             let coop = Coop { name: name.parse::<CoopName>().ok()?, key: PublicKey(decode_key(key)?) };
             let invite = SecretKey::from_seed(decode_key(seed)?);
             address_ok.then(|| Self { secure, address: address.to_owned(), coop, invite })
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn room_links_survive_the_trip() {
-        let link = RoomLink { room: RoomId([3; 32]), holder: coop(), invite: SecretKey::from_seed([2; 32]), name: "Tuesday circle ☕".into() };
+        let link =
+            RoomLink { room: RoomId([3; 32]), holder: coop(), invite: SecretKey::from_seed([2; 32]), name: "Tuesday circle ☕".into() };
         let read = RoomLink::parse(&link.render()).unwrap();
         assert_eq!(read.render(), link.render());
         assert_eq!(read.name, link.name);
@@ -128,7 +130,14 @@ mod tests {
 
     #[test]
     fn what_is_no_link_is_refused() {
-        for bad in ["", "http://", "https://x/join/alder.test", "https://x/join/alder.test#a.b", "kith://alder.test/room/00?key=#x.y", "ftp://x/join/a#b.c"] {
+        for bad in [
+            "",
+            "http://",
+            "https://x/join/alder.test",
+            "https://x/join/alder.test#a.b",
+            "kith://alder.test/room/00?key=#x.y",
+            "ftp://x/join/a#b.c",
+        ] {
             assert!(MembershipLink::parse(bad).is_err() && RoomLink::parse(bad).is_err(), "{bad}");
         }
     }

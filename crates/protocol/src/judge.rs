@@ -6,7 +6,7 @@
 use crate::admission::Admission;
 use crate::credential::LeafCertificate;
 use crate::error::Code;
-use crate::ids::{Epoch, EntryId, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
+use crate::ids::{EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use crate::limits::PAST_EPOCHS_MAX;
 use crate::room::{Action, RoomContext, may};
 
@@ -409,18 +409,18 @@ mod tests {
             ("use zero", join(|j, _| j.admission = sign(id, hash, 0)), Err(Refusal::Invite)),
             ("other room", join(|j, _| j.admission = sign(RoomId([1; 32]), hash, 2)), Err(Refusal::Invite)),
             ("other GroupInfo", join(|j, _| j.admission = sign(id, Hash([1; 32]), 2)), Err(Refusal::Invite)),
-            (
-                "a server's own key",
-                join(|j, _| j.admission = Some(Admission::sign(&root(), &id, &leaf, hash, 2))),
-                Err(Refusal::Invite),
-            ),
+            ("a server's own key", join(|j, _| j.admission = Some(Admission::sign(&root(), &id, &leaf, hash, 2))), Err(Refusal::Invite)),
             ("expired", EntryFacts { time: UnixSeconds(NOW.0 + 11), ..join(|_, _| {}) }, Err(Refusal::Invite)),
             ("removes somebody", join(|_, c| c.removes = vec![MEMBER]), Err(Refusal::Proposals)),
-            ("another co-op's key", join(|j, _| {
-                let other = SecretKey::from_seed([1; 32]);
-                let coop = Coop { key: other.public(), ..room().coop };
-                j.certificate = LeafCertificate::issue(&other, coop, &id, &leaf, JOINER, 0, NOW);
-            }), Err(Refusal::CoopKey)),
+            (
+                "another co-op's key",
+                join(|j, _| {
+                    let other = SecretKey::from_seed([1; 32]);
+                    let coop = Coop { key: other.public(), ..room().coop };
+                    j.certificate = LeafCertificate::issue(&other, coop, &id, &leaf, JOINER, 0, NOW);
+                }),
+                Err(Refusal::CoopKey),
+            ),
             ("forged certificate", join(|j, _| j.certificate.not_after.0 += 1), Err(Refusal::Certificate)),
             ("missing capabilities", join(|j, _| j.lists_all_extensions = false), Err(Refusal::Certificate)),
         ] {

@@ -15,22 +15,60 @@ pub const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkFrame {
-    Hello { version: u32, coop: Coop, certificate: LinkCertificate },
-    Agreement { document: Bytes, signature: Signature },
-    Follow { room: RoomNumber, id: RoomId, from: Seq },
-    Unfollow { room: RoomNumber },
+    Hello {
+        version: u32,
+        coop: Coop,
+        certificate: LinkCertificate,
+    },
+    Agreement {
+        document: Bytes,
+        signature: Signature,
+    },
+    Follow {
+        room: RoomNumber,
+        id: RoomId,
+        from: Seq,
+    },
+    Unfollow {
+        room: RoomNumber,
+    },
     Batch(Box<Batch>),
-    Attest { room: RoomNumber, size: u64, mark: Mark },
-    Attested { room: RoomNumber, attestation: Attestation },
-    Submit { id: u64, submission: Submission },
-    Submitted { id: u64, outcome: Result<(), (Code, String)> },
+    Attest {
+        room: RoomNumber,
+        size: u64,
+        mark: Mark,
+    },
+    Attested {
+        room: RoomNumber,
+        attestation: Attestation,
+    },
+    Submit {
+        id: u64,
+        submission: Submission,
+    },
+    Submitted {
+        id: u64,
+        outcome: Result<(), (Code, String)>,
+    },
     FetchGroup(FetchGroup),
-    Group { request: RequestId, group: Box<Group> },
+    Group {
+        request: RequestId,
+        group: Box<Group>,
+    },
     /// The invite is closed, or the room is not ordered there.
-    NoGroup { request: RequestId },
-    Error { code: Code, detail: String },
-    Ping { id: u64 },
-    Pong { id: u64 },
+    NoGroup {
+        request: RequestId,
+    },
+    Error {
+        code: Code,
+        detail: String,
+    },
+    Ping {
+        id: u64,
+    },
+    Pong {
+        id: u64,
+    },
 }
 
 /// Part of a room's log with what a mirror needs to verify it.

@@ -212,10 +212,7 @@ mod tests {
         for (role, speak, remove, change) in
             [(Role::Member, true, false, false), (Role::Moderator, true, true, false), (Role::Facilitator, true, true, true)]
         {
-            assert_eq!(
-                [Action::Speak, Action::Remove, Action::ChangeContext].map(|action| may(role, action)),
-                [speak, remove, change]
-            );
+            assert_eq!([Action::Speak, Action::Remove, Action::ChangeContext].map(|action| may(role, action)), [speak, remove, change]);
         }
     }
 
@@ -242,7 +239,9 @@ mod tests {
     #[test]
     fn voters_change_one_at_a_time() {
         let now = context(&["a", "b", "c"], None);
-        for (next, ok) in [(vec!["a", "b", "c"], true), (vec!["a", "b"], true), (vec!["a", "b", "c", "d"], true), (vec!["a", "b", "d"], false)] {
+        for (next, ok) in
+            [(vec!["a", "b", "c"], true), (vec!["a", "b"], true), (vec!["a", "b", "c", "d"], true), (vec!["a", "b", "d"], false)]
+        {
             let next = context(&next, None).voters;
             assert_eq!(now.voters_may_become(&next), ok, "{next:?}");
         }

@@ -139,11 +139,7 @@ pub async fn ask(path: &Path, request: &Steward) -> anyhow::Result<Option<Result
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
     let body = serde_json::to_vec(&Wire::from_domain(request))?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/")
-        .header("host", "kithd")
-        .body(Full::new(Bytes::from(body)))?;
+    let request = Request::builder().method(Method::POST).uri("/").header("host", "kithd").body(Full::new(Bytes::from(body)))?;
     let response = sender.send_request(request).await.context("the running server did not answer")?;
     if response.status() != StatusCode::OK {
         bail!("the running server answered {}", response.status());

@@ -11,9 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
-use kith_protocol::limits::{
-    MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, WRITE_BUFFER_BYTES_MAX,
-};
+use kith_protocol::limits::{MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, WRITE_BUFFER_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;

@@ -109,7 +109,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Neighbour(Neighbour::Key { folder, json }) => {
             let coop = Folder::open(&folder)?.coop;
             let key = format!("ed25519:{}", coop.key);
-            if json { println!("{}", json!({ "name": coop.name.as_str(), "key": key })) } else { println!("{} {key}", coop.name) }
+            if json {
+                println!("{}", json!({ "name": coop.name.as_str(), "key": key }))
+            } else {
+                println!("{} {key}", coop.name)
+            }
             Ok(())
         }
         Command::Neighbour(Neighbour::Add { folder, name, address, key }) => {
@@ -165,7 +169,11 @@ async fn invite(path: &Path, uses: u32, json: bool) -> anyhow::Result<()> {
     };
     ask(path, Request::Invite { key: invite.public(), uses }).await?;
     let link = link.render();
-    if json { println!("{}", json!({ "link": link })) } else { println!("{link}") }
+    if json {
+        println!("{}", json!({ "link": link }))
+    } else {
+        println!("{link}")
+    }
     Ok(())
 }
 

@@ -28,8 +28,7 @@ fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let certificates = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("cannot read the certificate {}", files.certificate.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("cannot read the key {}", files.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).with_context(|| format!("cannot read the key {}", files.key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -45,12 +44,12 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let folder = Folder::open(path)?;
     let tls = folder.config.tls.as_ref().map(member_tls).transpose()?;
     let store = Arc::new(Sqlite::open(&folder.database()).await.context("cannot open the database")?);
-    let members = listener::bind(folder.config.listen).await.with_context(|| {
-        format!("cannot listen on {}. Is another kithd running? Change `listen` in kithd.toml", folder.config.listen)
-    })?;
-    let links = TcpListener::bind(folder.config.link_listen).await.with_context(|| {
-        format!("cannot listen on {}. Change `link_listen` in kithd.toml", folder.config.link_listen)
-    })?;
+    let members = listener::bind(folder.config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}. Is another kithd running? Change `listen` in kithd.toml", folder.config.listen))?;
+    let links = TcpListener::bind(folder.config.link_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}. Change `link_listen` in kithd.toml", folder.config.link_listen))?;
     let socket = admin::bind(&folder.socket())?;
     let owner = std::fs::metadata(&folder.path)?.uid();
 

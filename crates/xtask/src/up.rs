@@ -15,8 +15,7 @@ struct Coop {
     link: u16,
 }
 
-const COOPS: [Coop; 2] =
-    [Coop { name: "alder.test", listen: 7401, link: 7411 }, Coop { name: "birch.test", listen: 7402, link: 7412 }];
+const COOPS: [Coop; 2] = [Coop { name: "alder.test", listen: 7401, link: 7411 }, Coop { name: "birch.test", listen: 7402, link: 7412 }];
 
 /// A server that ends with this process.
 struct Server(Child);
@@ -55,7 +54,11 @@ pub fn up(coops: u8, dir: &Path) -> Result<()> {
     println!("\nSay and read:");
     println!("  {} --home {} checkin {room} --pleasant 1 --words hopeful", kith.display(), home.display());
     println!("  {} --home {} read {room} --follow", kith.display(), home.display());
-    println!("\nOpen http://127.0.0.1:{}/readyz to see that it serves. Ctrl-C stops it; everything is kept in {}.", coops[0].listen, dir.display());
+    println!(
+        "\nOpen http://127.0.0.1:{}/readyz to see that it serves. Ctrl-C stops it; everything is kept in {}.",
+        coops[0].listen,
+        dir.display()
+    );
     let first = servers.first_mut().context("there is a server")?;
     let status = first.0.wait()?;
     bail!("{} has stopped ({status})", coops[0].name)

@@ -65,7 +65,8 @@ impl Drop for Coop {
 impl Coop {
     pub fn start(&mut self) {
         self.starts += 1;
-        let log = std::fs::File::create(self.folder.with_extension(format!("{}.log", self.starts))).expect("the test's folder can be written");
+        let log =
+            std::fs::File::create(self.folder.with_extension(format!("{}.log", self.starts))).expect("the test's folder can be written");
         let server = Command::new(program("kithd"))
             .arg("serve")
             .arg(&self.folder)
@@ -222,7 +223,11 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("the folder can be read").flatten() {
         let path = entry.path();
-        if path.is_dir() { found.extend(files(&path)) } else if path.is_file() { found.push(path) }
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else if path.is_file() {
+            found.push(path)
+        }
     }
     found
 }

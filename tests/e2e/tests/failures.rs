@@ -56,7 +56,8 @@ fn fault_39_nothing_acknowledged_is_lost_or_doubled() {
         world.kith(home, &["say", &room, &format!("the end of {home}"), "--wait", "ordered"]);
     }
     let read = ["H1", "H2"].map(|home| texts(&world.kith_lines(home, &["read", &room])));
-    let order = read.clone().map(|lines| lines.into_iter().map(|(seq, text)| (seq.expect("everything has its place"), text)).collect::<Vec<_>>());
+    let order =
+        read.clone().map(|lines| lines.into_iter().map(|(seq, text)| (seq.expect("everything has its place"), text)).collect::<Vec<_>>());
     assert_eq!(order[0], order[1], "seed {seed:#x}: one history");
     let mut sorted = order[0].clone();
     sorted.sort();

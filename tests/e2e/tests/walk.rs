@@ -76,7 +76,8 @@ fn nobody_on_call(world: &World, room: &str) {
 /// Two processes on one home at once.
 fn follow_beside_say(world: &World, room: &str) {
     let mut follow = world.command("H2", &["read", room, "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let mut lines =
+        BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     assert!(lines.by_ref().take(1_000).any(|line| line["content"]["text"] == "I am here"));
     world.kith("H2", &["say", room, "while I follow"]);
     world.kith("H1", &["say", room, "so do I", "--wait", "held"]);
@@ -111,7 +112,12 @@ fn canaries(world: &World, membership: &[&str], room_link: &str) {
     for file in haystacks {
         let bytes = std::fs::read(&file).unwrap();
         for (name, secret) in &secrets {
-            for form in [secret.clone(), to_hex(secret).into_bytes(), STANDARD.encode(secret).into_bytes(), URL_SAFE_NO_PAD.encode(secret).into_bytes()] {
+            for form in [
+                secret.clone(),
+                to_hex(secret).into_bytes(),
+                STANDARD.encode(secret).into_bytes(),
+                URL_SAFE_NO_PAD.encode(secret).into_bytes(),
+            ] {
                 assert!(!contains(&bytes, &form), "{} holds {name}", file.display());
             }
         }

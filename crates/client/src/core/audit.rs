@@ -27,8 +27,7 @@ impl Core {
     /// Begins; the outcome is [`Event::Verified`]. `stored` are the headers in this device's own timeline.
     pub fn verify(&mut self, room: &RoomId, stored: Vec<(u64, Vec<u8>)>) -> Result<(), CoreError> {
         self.active(room)?;
-        self.session.audit =
-            Some(Audit { room: *room, frontier: Frontier::default(), own_root: None, attestation: None, stored });
+        self.session.audit = Some(Audit { room: *room, frontier: Frontier::default(), own_root: None, attestation: None, stored });
         self.finish();
         Ok(())
     }

@@ -44,11 +44,7 @@ impl Core {
             return Err(CoreError::NotFacilitator);
         }
         let invite = SecretKey::from_seed(self.random());
-        let intent = Intent::OpenInvite {
-            key: invite.public().0,
-            uses: uses.clamp(1, INVITE_USES_MAX),
-            expires_s: self.invite_expiry().0,
-        };
+        let intent = Intent::OpenInvite { key: invite.public().0, uses: uses.clamp(1, INVITE_USES_MAX), expires_s: self.invite_expiry().0 };
         let item = self.push_item(room, intent)?;
         self.pump();
         self.finish();

@@ -240,9 +240,10 @@ impl Core {
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         let counter = entry.header.id.counter.number;
         let body_hash = entry.header.body_hash;
-        let found = state.outbox.iter_mut().find(|item| {
-            item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash)
-        });
+        let found = state
+            .outbox
+            .iter_mut()
+            .find(|item| item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash));
         match found {
             Some(item) => {
                 item.stored = true;
@@ -272,7 +273,8 @@ impl Core {
 
     fn apply_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
         let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
-        if matches!(state.phase, Phase::Joining(_)) || entry.header.seq.0 < state.joined_at {
+        let before = entry.header.seq.0 < state.joined_at || entry.header.epoch.0 < state.joined_epoch;
+        if matches!(state.phase, Phase::Joining(_)) || before {
             return RowWhat::Nothing;
         }
         let current = state.epoch;
@@ -352,7 +354,8 @@ impl Core {
     fn apply_commit(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
         let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
         if let Phase::Joining(joining) = &state.phase {
-            let ours = joining.offer.as_ref().is_some_and(|offer| offer.commit == entry.body && entry.header.id.sender.0 == state.pseudonym);
+            let ours =
+                joining.offer.as_ref().is_some_and(|offer| offer.commit == entry.body && entry.header.id.sender.0 == state.pseudonym);
             return if ours { self.join_ordered(room, entry) } else { RowWhat::Nothing };
         }
         match self.with_group(room, |group, provider| group.stage(provider, &entry.body)) {
@@ -362,7 +365,7 @@ impl Core {
                 if let Err(why) = self.judge_commit(room, entry, &facts) {
                     return RowWhat::Unreadable(why);
                 }
-                if let Err(error) = self.with_group(room, |group, provider| group.merge(provider, staged)) {
+                if let Err(error) = self.with_group(room, |group, provider| group.merge(provider, *staged)) {
                     return RowWhat::Unreadable(error.to_string());
                 }
                 self.commit_took_effect(room, entry, &facts)
@@ -372,9 +375,8 @@ impl Core {
     }
 
     fn judge_commit(&mut self, room: &RoomId, entry: &Unpacked, facts: &CommitFacts) -> Result<(), String> {
-        let (context, members) = self
-            .with_group(room, |group, _| Ok((group.context(), group.members())))
-            .map_err(|error| error.to_string())?;
+        let (context, members) =
+            self.with_group(room, |group, _| Ok((group.context(), group.members()))).map_err(|error| error.to_string())?;
         let state = self.rooms.get(room).ok_or("no such room")?;
         let known = Facts {
             id: *room,
@@ -465,6 +467,7 @@ impl Core {
         state.epoch = offer.epoch + 1;
         state.group_info_hash = entry.header.extra.0;
         state.joined_at = entry.header.seq.0;
+        state.joined_epoch = offer.epoch + 1;
         let who = state.pseudonym;
         match Group::adopt(&self.provider, room, offer.state) {
             Ok(group) => drop(self.groups.insert(*room, group)),

@@ -1,18 +1,14 @@
 //! State, inputs and effects of the device.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kith_protocol::codec;
-use kith_protocol::content::{Content, ContentError, check_name};
+use kith_protocol::content::{Content, ContentError};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{
-    Coop, CoopName, DeviceHandle, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
-};
-use kith_protocol::invite_link::MembershipLink;
+use kith_protocol::ids::{Coop, CoopName, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::pack::Unpacked;
-use kith_protocol::member::{RequestId, ToMember, ToServer, auth_statement, membership_statement};
-use kith_protocol::sign::SecretKey;
+use kith_protocol::member::{RequestId, ToMember, ToServer};
 use openmls_traits::OpenMlsProvider;
 
 use super::audit::Audit;
@@ -71,13 +67,28 @@ pub enum Event {
     Synced,
     Draining,
     RoomReady(RoomId),
-    JoinFailed { room: RoomId, code: Code, detail: String },
-    ItemFailed { room: RoomId, item: u64, code: Code, detail: String },
+    JoinFailed {
+        room: RoomId,
+        code: Code,
+        detail: String,
+    },
+    ItemFailed {
+        room: RoomId,
+        item: u64,
+        code: Code,
+        detail: String,
+    },
     /// The server refused something that was no entry and no request of ours.
-    Refused { code: Code, detail: String },
+    Refused {
+        code: Code,
+        detail: String,
+    },
     Verified(VerifyReport),
     /// What the server sent does not add up. The connection must be closed.
-    Distrust { room: RoomId, why: String },
+    Distrust {
+        room: RoomId,
+        why: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +151,7 @@ pub(super) struct Session {
     pub synced: bool,
     pub next_request: RequestId,
     pub asked: BTreeMap<RequestId, Ask>,
-    pub logs: HashMap<RoomId, LogView>,
+    pub logs: BTreeMap<RoomId, LogView>,
     /// Items that were sent in this session.
     pub sent: BTreeSet<(RoomId, u64)>,
     pub audit: Option<Audit>,
@@ -155,7 +166,7 @@ pub struct Core {
     pub(super) account: Option<Account>,
     pub(super) rooms: BTreeMap<RoomId, RoomState>,
     pub(super) provider: Provider,
-    pub(super) groups: HashMap<RoomId, Group>,
+    pub(super) groups: BTreeMap<RoomId, Group>,
     pub(super) session: Session,
     pub(super) now: UnixSeconds,
     account_dirty: bool,
@@ -209,7 +220,7 @@ impl Core {
             account,
             rooms,
             provider: Provider::from_parts(seed, mls),
-            groups: HashMap::new(),
+            groups: BTreeMap::new(),
             session: Session::default(),
             now: UnixSeconds(0),
             account_dirty: false,
@@ -277,43 +288,6 @@ impl Core {
         let account = self.account.as_ref().ok_or(CoreError::NoAccount)?;
         let name = account.coop_name.parse().map_err(|_| CoreError::Damaged("the co-op's name".to_owned()))?;
         Ok(Coop { name, key: PublicKey(account.coop_key) })
-    }
-
-    /// Becomes a member. Nothing is sent until the device is connected; repeating it with the same link changes nothing.
-    pub fn join_coop(&mut self, now: UnixSeconds, link: &MembershipLink, name: &str) -> Result<(), CoreError> {
-        self.now = now;
-        check_name(name)?;
-        if let Some(account) = &self.account {
-            let same = account.coop_key == link.coop.key.0 && account.handle.is_none();
-            if !same {
-                return Err(CoreError::HasAccount(account.coop_name.clone()));
-            }
-        }
-        let device_seed = self.account.as_ref().map_or_else(|| self.random(), |account| account.device_seed);
-        self.account = Some(Account {
-            coop_name: link.coop.name.to_string(),
-            coop_key: link.coop.key.0,
-            address: link.address.clone(),
-            secure: link.secure,
-            device_seed,
-            invite_seed: Some(*link.invite.seed()),
-            handle: None,
-            device_number: 0,
-            name: name.to_owned(),
-            next_item: 1,
-        });
-        self.touch_account();
-        self.finish();
-        Ok(())
-    }
-
-    /// A membership that never came about is forgotten, so that another link can be tried.
-    pub fn forget_failed_join(&mut self) {
-        if self.account.as_ref().is_some_and(|account| account.handle.is_none()) {
-            self.account = None;
-            self.touch_account();
-            self.finish();
-        }
     }
 
     pub fn handle_connected(&mut self) {
@@ -384,32 +358,6 @@ impl Core {
             if self.session.synced {
                 self.pump_outbox(&room);
             }
-        }
-    }
-
-    fn answer_challenge(&mut self, nonce: &[u8; 32]) {
-        let (Some(account), Ok(coop)) = (&self.account, self.coop()) else { return };
-        let device = SecretKey::from_seed(account.device_seed);
-        let key = device.public();
-        let signature = device.sign(&auth_statement(&coop.name, nonce, &key));
-        let frame = match (account.handle, account.invite_seed) {
-            (Some(handle), _) => ToServer::Authenticate { device: DeviceHandle(handle), signature },
-            (None, Some(seed)) => {
-                let invite = SecretKey::from_seed(seed);
-                let by_invite = invite.sign(&membership_statement(&coop.name, nonce, &key));
-                ToServer::Register { invite: invite.public(), invite_signature: by_invite, device: key, device_signature: signature }
-            }
-            (None, None) => return,
-        };
-        self.sends.push(frame);
-    }
-
-    fn registered(&mut self, device: DeviceHandle, number: u16) {
-        if let Some(account) = &mut self.account {
-            account.handle = Some(device.0);
-            account.device_number = number;
-            account.invite_seed = None;
-            self.touch_account();
         }
     }
 

@@ -7,7 +7,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::invite_link::RoomLink;
-use kith_protocol::limits::{JOIN_ATTEMPTS_MAX, INVITE_LIFETIME_S};
+use kith_protocol::limits::{INVITE_LIFETIME_S, JOIN_ATTEMPTS_MAX};
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
@@ -51,7 +51,15 @@ impl Core {
         Ok(id)
     }
 
-    fn blank(id: RoomId, name: &str, hub: &Coop, creation: Vec<u8>, created: UnixSeconds, leaf: &SecretKey, pseudonym: Pseudonym) -> RoomState {
+    fn blank(
+        id: RoomId,
+        name: &str,
+        hub: &Coop,
+        creation: Vec<u8>,
+        created: UnixSeconds,
+        leaf: &SecretKey,
+        pseudonym: Pseudonym,
+    ) -> RoomState {
         RoomState {
             id: id.0,
             number: None,
@@ -85,6 +93,7 @@ impl Core {
             done: Vec::new(),
             out_of_step: false,
             joined_at: 0,
+            joined_epoch: 0,
         }
     }
 
@@ -187,7 +196,13 @@ impl Core {
         match &joining.offer {
             // Handed in again after a lost connection: a join that was taken is not taken twice.
             Some(offer) if !self.session.offered.contains(room) => {
-                let hub = Coop { name: match state.hub_name.parse() { Ok(name) => name, Err(_) => return }, key: PublicKey(state.hub_key) };
+                let hub = Coop {
+                    name: match state.hub_name.parse() {
+                        Ok(name) => name,
+                        Err(_) => return,
+                    },
+                    key: PublicKey(state.hub_key),
+                };
                 let (pseudonym, offer) = (Pseudonym(state.pseudonym), offer.clone());
                 let request = self.ask(Ask::Join(*room));
                 self.session.offered.insert(*room);

@@ -3,6 +3,7 @@
 //! Whatever changes is persisted first ([`Effect::Persist`]) and sent after: ratchet state is never used twice, and nothing
 //! that was promised is lost. All state is a map of keys to values, so that any store can hold it.
 
+mod account;
 mod audit;
 mod compose;
 mod facts;

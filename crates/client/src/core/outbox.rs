@@ -31,12 +31,14 @@ impl Core {
             let Some(number) = state.number else { return };
             let in_flight = state.outbox.iter().filter(|item| item.seq.is_none() && item.made.is_some()).count();
             // A commit changes what everything after it is encrypted with: nothing is made until it has its place.
-            let blocked = state.outbox.iter().any(|item| {
-                item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.kind != Kind::Message as u8)
-            });
-            let unsent = state.outbox.iter().find(|item| {
-                item.seq.is_none() && item.made.is_some() && !self.session.sent.contains(&(*room, item.id))
-            });
+            let blocked = state
+                .outbox
+                .iter()
+                .any(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.kind != Kind::Message as u8));
+            let unsent = state
+                .outbox
+                .iter()
+                .find(|item| item.seq.is_none() && item.made.is_some() && !self.session.sent.contains(&(*room, item.id)));
             if let Some(item) = unsent {
                 let (id, made) = (item.id, item.made.clone());
                 self.session.sent.insert((*room, id));
@@ -215,8 +217,11 @@ impl Core {
 
     fn entry_refused(&mut self, room: &RoomId, refused: &Refused) {
         let Some(state) = self.rooms.get(room) else { return };
-        let found = state.outbox.iter().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == refused.counter));
-        let Some(item) = found.map(|item| (item.id, item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8))) else { return };
+        let found =
+            state.outbox.iter().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == refused.counter));
+        let Some(item) = found.map(|item| (item.id, item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8))) else {
+            return;
+        };
         let (id, is_message) = item;
         if refused.code.is_transient() {
             self.session.sent.remove(&(*room, id));

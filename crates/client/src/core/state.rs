@@ -26,7 +26,9 @@ pub struct Account {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Phase {
     /// Its creation is made; the co-op has not confirmed it. The body is there once the leaf is certified.
-    Creating { body: Option<Vec<u8>> },
+    Creating {
+        body: Option<Vec<u8>>,
+    },
     Joining(Joining),
     Active,
     /// Left or removed: what was read stays readable.
@@ -57,7 +59,11 @@ pub struct Offer {
 pub enum Intent {
     /// Encoded content.
     Content(Vec<u8>),
-    OpenInvite { key: Key, uses: u32, expires_s: u64 },
+    OpenInvite {
+        key: Key,
+        uses: u32,
+        expires_s: u64,
+    },
     RemoveLeft,
     Leave,
 }
@@ -124,6 +130,8 @@ pub struct RoomState {
     pub out_of_step: bool,
     /// First entry that this member could read.
     pub joined_at: u64,
+    /// The first epoch whose messages it can open: what was encrypted before is not for it, wherever it stands in the log.
+    pub joined_epoch: u64,
 }
 
 /// A line of the timeline.

@@ -17,7 +17,10 @@ pub enum RowState {
     Stored,
     /// Has its place in the log.
     Ordered,
-    Held { by: usize, of: usize },
+    Held {
+        by: usize,
+        of: usize,
+    },
 }
 
 impl std::fmt::Display for RowState {
@@ -121,8 +124,7 @@ impl Core {
 
     /// The exact header of a stored line.
     pub fn row_header(value: &[u8]) -> Result<(u64, Vec<u8>), CoreError> {
-        let stored: super::state::RowState =
-            postcard::from_bytes(value).map_err(|error| CoreError::Damaged(error.to_string()))?;
+        let stored: super::state::RowState = postcard::from_bytes(value).map_err(|error| CoreError::Damaged(error.to_string()))?;
         let header = Header::decode(&stored.header).map_err(|error| CoreError::Damaged(error.to_string()))?;
         Ok((header.seq.0, stored.header))
     }

@@ -8,9 +8,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::{Epoch, Hash, Pseudonym, PublicKey, RoomId};
 use kith_protocol::judge::{CommitFacts, JoinFacts};
 use kith_protocol::limits::PAST_EPOCHS_MAX;
-use kith_protocol::room::{
-    EXTENSION_ADMISSION, EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext,
-};
+use kith_protocol::room::{EXTENSION_ADMISSION, EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
 use kith_protocol::sign::SecretKey;
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -77,7 +75,7 @@ pub struct Staged {
 pub enum Handshake {
     /// Our own pending commit came back.
     Own,
-    Other(Staged),
+    Other(Box<Staged>),
 }
 
 /// An opened application message.
@@ -104,13 +102,7 @@ fn group_id(room: &RoomId) -> GroupId {
 
 fn capabilities() -> Capabilities {
     let ours: Vec<ExtensionType> = EXTENSIONS_ALL.into_iter().map(ExtensionType::Unknown).collect();
-    Capabilities::new(
-        Some(&[ProtocolVersion::Mls10]),
-        Some(&[CIPHERSUITE]),
-        Some(&ours),
-        Some(&[]),
-        Some(&[CredentialType::Basic]),
-    )
+    Capabilities::new(Some(&[ProtocolVersion::Mls10]), Some(&[CIPHERSUITE]), Some(&ours), Some(&[]), Some(&[CredentialType::Basic]))
 }
 
 fn context_extensions(context: &RoomContext) -> Result<Extensions<GroupContext>, GroupError> {
@@ -180,8 +172,7 @@ fn parse_message(bytes: &[u8]) -> Result<ProtocolMessage, GroupError> {
 }
 
 fn read_leaf(leaf: &LeafNode) -> Result<Member, GroupError> {
-    let certificate =
-        codec::decode_certificate(leaf.credential().serialized_content()).map_err(|_| GroupError::Certificate)?;
+    let certificate = codec::decode_certificate(leaf.credential().serialized_content()).map_err(|_| GroupError::Certificate)?;
     let key = PublicKey::from_slice(leaf.signature_key().as_slice()).map_err(|_| GroupError::Certificate)?;
     Ok(Member { certificate, key })
 }
@@ -259,10 +250,7 @@ impl Group {
             .build_group(scratch, parse_group_info(group_info)?, credential(certificate, &leaf.public()))
             .map_err(foreign)?
             .leaf_node_parameters(
-                LeafNodeParameters::builder()
-                    .with_capabilities(capabilities())
-                    .with_extensions(leaf_extensions(Some(admission))?)
-                    .build(),
+                LeafNodeParameters::builder().with_capabilities(capabilities()).with_extensions(leaf_extensions(Some(admission))?).build(),
             )
             .load_psks(scratch.storage())
             .map_err(make)?
@@ -346,16 +334,14 @@ impl Group {
 
     /// Verifies a commit and reads what it does.
     pub fn stage(&mut self, provider: &Provider, commit: &[u8]) -> Result<Handshake, GroupError> {
-        let processed = self
-            .group
-            .process_message(provider, parse_message(commit)?)
-            .map_err(|error| GroupError::Unreadable(error.to_string()))?;
+        let processed =
+            self.group.process_message(provider, parse_message(commit)?).map_err(|error| GroupError::Unreadable(error.to_string()))?;
         let sender = processed.sender().clone();
         match processed.into_content() {
             ProcessedMessageContent::OwnPendingCommit => Ok(Handshake::Own),
             ProcessedMessageContent::StagedCommitMessage(commit) => {
                 let facts = self.facts(&sender, &commit)?;
-                Ok(Handshake::Other(Staged { facts, commit }))
+                Ok(Handshake::Other(Box::new(Staged { facts, commit })))
             }
             _ => Err(GroupError::Unreadable("only commits change a group".to_owned())),
         }
@@ -422,10 +408,8 @@ impl Group {
     /// Opens an application message. Opening one twice is an error: its key is gone.
     pub fn open(&mut self, provider: &Provider, message: &[u8]) -> Result<Opened, GroupError> {
         let unreadable = |why: &str| GroupError::Unreadable(why.to_owned());
-        let processed = self
-            .group
-            .process_message(provider, parse_message(message)?)
-            .map_err(|error| GroupError::Unreadable(error.to_string()))?;
+        let processed =
+            self.group.process_message(provider, parse_message(message)?).map_err(|error| GroupError::Unreadable(error.to_string()))?;
         if !matches!(processed.sender(), Sender::Member(_)) {
             return Err(unreadable("its sender is no member"));
         }

@@ -26,7 +26,10 @@ pub enum ClientError {
     Home(#[from] HomeError),
     #[error(transparent)]
     Core(#[from] CoreError),
-    #[error("{0}. {advice}", advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command")]
+    #[error(
+        "{0}. {advice}",
+        advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command"
+    )]
     Connect(#[from] ConnectError),
     #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
     TimedOut,

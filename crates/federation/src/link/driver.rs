@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use kith_protocol::limits::{
-    LINK_FRAME_BYTES_MAX, LINK_QUEUE_MESSAGES_MAX, TLS_HANDSHAKE_MS_MAX, WRITE_BUFFER_BYTES_MAX,
-};
+use kith_protocol::limits::{LINK_FRAME_BYTES_MAX, LINK_QUEUE_MESSAGES_MAX, TLS_HANDSHAKE_MS_MAX, WRITE_BUFFER_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -98,12 +96,9 @@ pub async fn dial(address: &str, identity: &LinkIdentity) -> Result<Opened, Open
         let _ = tcp.set_nodelay(true);
         let tls = TlsConnector::from(config_tls).connect(dummy_server_name(), tcp).await.map_err(OpenError::Tls)?;
         let key = peer_link_key(tls.get_ref().1)?;
-        let request = format!("wss://link.invalid{PATH}")
-            .into_client_request()
-            .map_err(|error| OpenError::WebSocket(Box::new(error)))?;
-        let (ws, _response) = client_async_with_config(request, tls, Some(config()))
-            .await
-            .map_err(|error| OpenError::WebSocket(Box::new(error)))?;
+        let request = format!("wss://link.invalid{PATH}").into_client_request().map_err(|error| OpenError::WebSocket(Box::new(error)))?;
+        let (ws, _response) =
+            client_async_with_config(request, tls, Some(config())).await.map_err(|error| OpenError::WebSocket(Box::new(error)))?;
         Ok(start(key, ws))
     })
     .await?

@@ -7,7 +7,7 @@
 //! Until it is up nothing else is taken and nothing else is sent. Who the peer is, is what TLS and the pinned root say;
 //! no later frame can claim another origin. A frame that does not decode is answered and passed over.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kith_protocol::agreement::{Agreement, LinkCertificate};
@@ -32,20 +32,47 @@ pub trait Pins {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Both have signed; traffic may begin.
-    Up { peer: Coop, signature: Signature },
+    Up {
+        peer: Coop,
+        signature: Signature,
+    },
     /// The peer asks for a room from there on.
-    Follow { room: RoomId, from: Seq },
-    Unfollow { room: RoomId },
-    Batch { room: RoomNumber, batch: Box<Batch> },
+    Follow {
+        room: RoomId,
+        from: Seq,
+    },
+    Unfollow {
+        room: RoomId,
+    },
+    Batch {
+        room: RoomNumber,
+        batch: Box<Batch>,
+    },
     /// A mirror has fsynced that much of a room that it follows here.
-    Attest { room: RoomId, size: u64, mark: Mark },
+    Attest {
+        room: RoomId,
+        size: u64,
+        mark: Mark,
+    },
     /// Marks over a room that this co-op follows there.
-    Attested { room: RoomNumber, attestation: Attestation },
-    Submit { id: u64, submission: Submission },
-    Submitted { id: u64, outcome: Result<(), (Code, String)> },
+    Attested {
+        room: RoomNumber,
+        attestation: Attestation,
+    },
+    Submit {
+        id: u64,
+        submission: Submission,
+    },
+    Submitted {
+        id: u64,
+        outcome: Result<(), (Code, String)>,
+    },
     Fetch(FetchGroup),
     /// `None`: the invite is closed, or the room is not ordered there.
-    Group { request: RequestId, group: Option<Box<Group>> },
+    Group {
+        request: RequestId,
+        group: Option<Box<Group>>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +95,8 @@ pub struct Link {
     heard: Millis,
     pinged: Option<Millis>,
     /// Rooms that the peer follows here: its number for them.
-    followed: HashMap<RoomId, RoomNumber>,
-    followed_ids: HashMap<RoomNumber, RoomId>,
+    followed: BTreeMap<RoomId, RoomNumber>,
+    followed_ids: BTreeMap<RoomNumber, RoomId>,
     sends: VecDeque<LinkFrame>,
     events: VecDeque<Event>,
 }
@@ -95,8 +122,8 @@ impl Link {
             opened: now,
             heard: now,
             pinged: None,
-            followed: HashMap::new(),
-            followed_ids: HashMap::new(),
+            followed: BTreeMap::new(),
+            followed_ids: BTreeMap::new(),
             sends: VecDeque::from([hello]),
             events: VecDeque::new(),
         }

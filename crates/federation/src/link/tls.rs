@@ -30,19 +30,15 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{
-    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName,
-    PeerIncompatible, PeerMisbehaved, ProtocolVersion, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion, ServerConfig, SignatureScheme,
 };
-use rustls_pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use thiserror::Error;
 
 /// The application protocol both ends of a link negotiate (ALPN, RFC 7301).
@@ -81,45 +77,38 @@ const SPKI_PREFIX: [u8; 12] = [
 const WEAK_KEYS: [[u8; KEY_LEN]; 7] = [
     // y = 0, order 4
     [
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     ],
     // y = 1, the neutral point
     [
-        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, 0x00,
+        0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     ],
     // order 8
     [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
-        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
-        0xfc, 0x05,
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6,
+        0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
     ],
     // order 8, the other y
     [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
-        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
-        0x03, 0x7a,
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39,
+        0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
     ],
     // y = -1, order 2
     [
-        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
     ],
     // y = 0, not reduced
     [
-        0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
+        0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
     ],
     // y = 1, not reduced
     [
-        0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0x7f,
+        0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
     ],
 ];
 
@@ -138,9 +127,7 @@ pub enum TlsError {
     #[error("the TLS handshake of the link is not finished; this is a bug in kith")]
     Handshaking,
     /// The peer is incompatible: it does not speak this protocol, most likely not a co-op or a newer one.
-    #[error(
-        "the other end did not agree on the link protocol kith-link/1; check the address and its version"
-    )]
+    #[error("the other end did not agree on the link protocol kith-link/1; check the address and its version")]
     PeerProtocol,
     /// The peer is incompatible: another version than TLS 1.3 was agreed.
     ///
@@ -178,20 +165,12 @@ impl LinkIdentity {
         pkcs8[..PKCS8_PREFIX.len()].copy_from_slice(&PKCS8_PREFIX);
         pkcs8[PKCS8_PREFIX.len()..].copy_from_slice(seed);
 
-        let key = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice()))
-            .map_err(TlsError::OwnKey)?;
+        let key = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_slice())).map_err(TlsError::OwnKey)?;
         // The public half comes from the signing key itself, so the two cannot disagree.
-        let spki = key
-            .public_key()
-            .ok_or(TlsError::OwnKey(rustls::Error::InconsistentKeys(
-                rustls::InconsistentKeys::Unknown,
-            )))?
-            .into_owned();
+        let spki =
+            key.public_key().ok_or(TlsError::OwnKey(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)))?.into_owned();
         let public_key = ed25519_key(&spki).ok_or(TlsError::OwnKey(bad_key()))?;
-        Ok(Self {
-            certified: Arc::new(certified_key(&spki, key)),
-            public_key,
-        })
+        Ok(Self { certified: Arc::new(certified_key(&spki, key)), public_key })
     }
 
     /// The public half: what the peer's [`peer_link_key`] returns, and what the root certifies.
@@ -213,9 +192,7 @@ impl LinkIdentity {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Library)?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
-                self.certified.clone(),
-            )));
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(self.certified.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];
         // Each of these alone ends resumption or early data. They are stated, all of them, because a resumed session
         // does not come past the verifier, and because a default may change.
@@ -245,9 +222,7 @@ impl LinkIdentity {
             // The verifier proves possession of a key; what the builder calls dangerous is that it checks no name.
             .dangerous()
             .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-                self.certified.clone(),
-            )));
+            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(self.certified.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
@@ -259,9 +234,7 @@ impl LinkIdentity {
 impl fmt::Debug for LinkIdentity {
     /// Shows the public half only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LinkIdentity")
-            .field("public_key", &self.public_key)
-            .finish_non_exhaustive()
+        f.debug_struct("LinkIdentity").field("public_key", &self.public_key).finish_non_exhaustive()
     }
 }
 
@@ -308,16 +281,11 @@ struct AnyEd25519Key {
 
 impl AnyEd25519Key {
     fn new(provider: &CryptoProvider) -> Self {
-        Self {
-            algorithms: provider.signature_verification_algorithms,
-        }
+        Self { algorithms: provider.signature_verification_algorithms }
     }
 
     /// The peer sends one key and no chain (RFC 8446, section 4.4.2).
-    fn check_key(
-        key: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-    ) -> Result<(), rustls::Error> {
+    fn check_key(key: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
         if !chain.is_empty() {
             return Err(bad_key());
         }
@@ -452,23 +420,18 @@ mod tests {
 
     use rustls::client::ResolvesClientCert;
     use rustls::server::ResolvesServerCert;
-    use rustls::{
-        AlertDescription, ClientConnection, ConnectionCommon, HandshakeKind, ServerConnection,
-        SideData,
-    };
+    use rustls::{AlertDescription, ClientConnection, ConnectionCommon, HandshakeKind, ServerConnection, SideData};
 
     use super::*;
 
     /// RFC 8410, section 10.3: a seed and the public key that belongs to it, after their DER prefixes.
     const RFC8410_SEED: [u8; KEY_LEN] = [
-        0xd4, 0xee, 0x72, 0xdb, 0xf9, 0x13, 0x58, 0x4a, 0xd5, 0xb6, 0xd8, 0xf1, 0xf7, 0x69, 0xf8,
-        0xad, 0x3a, 0xfe, 0x7c, 0x28, 0xcb, 0xf1, 0xd4, 0xfb, 0xe0, 0x97, 0xa8, 0x8f, 0x44, 0x75,
-        0x58, 0x42,
+        0xd4, 0xee, 0x72, 0xdb, 0xf9, 0x13, 0x58, 0x4a, 0xd5, 0xb6, 0xd8, 0xf1, 0xf7, 0x69, 0xf8, 0xad, 0x3a, 0xfe, 0x7c, 0x28, 0xcb, 0xf1,
+        0xd4, 0xfb, 0xe0, 0x97, 0xa8, 0x8f, 0x44, 0x75, 0x58, 0x42,
     ];
     const RFC8410_KEY: [u8; KEY_LEN] = [
-        0x19, 0xbf, 0x44, 0x09, 0x69, 0x84, 0xcd, 0xfe, 0x85, 0x41, 0xba, 0xc1, 0x67, 0xdc, 0x3b,
-        0x96, 0xc8, 0x50, 0x86, 0xaa, 0x30, 0xb6, 0xb6, 0xcb, 0x0c, 0x5c, 0x38, 0xad, 0x70, 0x31,
-        0x66, 0xe1,
+        0x19, 0xbf, 0x44, 0x09, 0x69, 0x84, 0xcd, 0xfe, 0x85, 0x41, 0xba, 0xc1, 0x67, 0xdc, 0x3b, 0x96, 0xc8, 0x50, 0x86, 0xaa, 0x30, 0xb6,
+        0xb6, 0xcb, 0x0c, 0x5c, 0x38, 0xad, 0x70, 0x31, 0x66, 0xe1,
     ];
 
     /// A handshake takes three flights; whatever needs this many does not end.
@@ -549,11 +512,7 @@ mod tests {
     struct SaysRawKeysButHasNone;
 
     impl ResolvesClientCert for SaysRawKeysButHasNone {
-        fn resolve(
-            &self,
-            _root_hint_subjects: &[&[u8]],
-            _sigschemes: &[SignatureScheme],
-        ) -> Option<Arc<CertifiedKey>> {
+        fn resolve(&self, _root_hint_subjects: &[&[u8]], _sigschemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
             None
         }
 
@@ -571,11 +530,7 @@ mod tests {
     struct OffersX509(Arc<CertifiedKey>);
 
     impl ResolvesClientCert for OffersX509 {
-        fn resolve(
-            &self,
-            _root_hint_subjects: &[&[u8]],
-            _sigschemes: &[SignatureScheme],
-        ) -> Option<Arc<CertifiedKey>> {
+        fn resolve(&self, _root_hint_subjects: &[&[u8]], _sigschemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
             Some(self.0.clone())
         }
 
@@ -611,14 +566,8 @@ mod tests {
     #[test]
     fn both_ends_learn_the_key_of_the_other() {
         let mut pair = handshake(client_config(1), server_config(2)).unwrap();
-        assert_eq!(
-            peer_link_key(&pair.server).unwrap(),
-            identity(1).public_key()
-        );
-        assert_eq!(
-            peer_link_key(&pair.client).unwrap(),
-            identity(2).public_key()
-        );
+        assert_eq!(peer_link_key(&pair.server).unwrap(), identity(1).public_key());
+        assert_eq!(peer_link_key(&pair.client).unwrap(), identity(2).public_key());
         assert_eq!(pair.server.server_name(), None);
 
         pair.client.writer().write_all(b"hello").unwrap();
@@ -635,10 +584,7 @@ mod tests {
         carry(&mut pair.server, &mut pair.client).unwrap();
         // The client is done; the server has not seen the client's key yet.
         assert!(peer_link_key(&pair.client).is_ok());
-        assert!(matches!(
-            peer_link_key(&pair.server),
-            Err(TlsError::Handshaking)
-        ));
+        assert!(matches!(peer_link_key(&pair.server), Err(TlsError::Handshaking)));
     }
 
     #[test]
@@ -663,13 +609,7 @@ mod tests {
         let mut client = client_config(1);
         client.alpn_protocols = vec![b"kith-link/2".to_vec()];
         let refused = handshake(client, server_config(2)).err();
-        assert!(
-            matches!(
-                refused,
-                Some(Refused::ByServer(rustls::Error::NoApplicationProtocol))
-            ),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Some(Refused::ByServer(rustls::Error::NoApplicationProtocol))), "{refused:?}");
     }
 
     #[test]
@@ -679,10 +619,7 @@ mod tests {
         client.alpn_protocols = vec![b"h2".to_vec()];
         server.alpn_protocols = vec![b"h2".to_vec()];
         let pair = handshake(client, server).unwrap();
-        assert!(matches!(
-            peer_link_key(&pair.client),
-            Err(TlsError::PeerProtocol)
-        ));
+        assert!(matches!(peer_link_key(&pair.client), Err(TlsError::PeerProtocol)));
     }
 
     #[test]
@@ -691,37 +628,20 @@ mod tests {
         client.client_auth_cert_resolver = Arc::new(SaysRawKeysButHasNone);
         let mut pair = new_pair(&Arc::new(client), &Arc::new(server_config(2)));
         let refused = run(&mut pair).err();
-        assert!(
-            matches!(
-                refused,
-                Some(Refused::ByServer(rustls::Error::NoCertificatesPresented))
-            ),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Some(Refused::ByServer(rustls::Error::NoCertificatesPresented))), "{refused:?}");
         // The client believed itself connected; only the alert tells it.
         assert!(peer_link_key(&pair.client).is_ok());
         let told = carry(&mut pair.server, &mut pair.client);
-        assert_eq!(
-            told,
-            Err(rustls::Error::AlertReceived(
-                AlertDescription::CertificateRequired
-            ))
-        );
+        assert_eq!(told, Err(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)));
     }
 
     #[test]
     fn client_showing_the_key_of_another_is_refused() {
         let mut client = client_config(1);
-        client.client_auth_cert_resolver =
-            Arc::new(AlwaysResolvesClientRawPublicKeys::new(stolen_key(3, 1)));
+        client.client_auth_cert_resolver = Arc::new(AlwaysResolvesClientRawPublicKeys::new(stolen_key(3, 1)));
         let refused = handshake(client, server_config(2)).err();
         assert!(
-            matches!(
-                refused,
-                Some(Refused::ByServer(rustls::Error::InvalidCertificate(
-                    CertificateError::BadSignature
-                )))
-            ),
+            matches!(refused, Some(Refused::ByServer(rustls::Error::InvalidCertificate(CertificateError::BadSignature)))),
             "{refused:?}"
         );
     }
@@ -732,12 +652,7 @@ mod tests {
         server.cert_resolver = Arc::new(AlwaysResolvesServerRawPublicKeys::new(stolen_key(3, 2)));
         let refused = handshake(client_config(1), server).err();
         assert!(
-            matches!(
-                refused,
-                Some(Refused::ByClient(rustls::Error::InvalidCertificate(
-                    CertificateError::BadSignature
-                )))
-            ),
+            matches!(refused, Some(Refused::ByClient(rustls::Error::InvalidCertificate(CertificateError::BadSignature)))),
             "{refused:?}"
         );
     }
@@ -788,9 +703,7 @@ mod tests {
         assert!(
             matches!(
                 refused,
-                Some(Refused::ByServer(rustls::Error::PeerIncompatible(
-                    PeerIncompatible::IncorrectCertificateTypeExtension
-                )))
+                Some(Refused::ByServer(rustls::Error::PeerIncompatible(PeerIncompatible::IncorrectCertificateTypeExtension)))
             ),
             "{refused:?}"
         );
@@ -801,9 +714,7 @@ mod tests {
         assert!(
             matches!(
                 refused,
-                Some(Refused::ByServer(rustls::Error::PeerIncompatible(
-                    PeerIncompatible::IncorrectCertificateTypeExtension
-                )))
+                Some(Refused::ByServer(rustls::Error::PeerIncompatible(PeerIncompatible::IncorrectCertificateTypeExtension)))
             ),
             "{refused:?}"
         );
@@ -824,9 +735,7 @@ mod tests {
         let good = CertificateDer::from(good);
         let chain = [good.clone()];
         verifier.verify_client_cert(&good, &[], now).unwrap();
-        verifier
-            .verify_server_cert(&good, &[], &dummy_server_name(), &[], now)
-            .unwrap();
+        verifier.verify_server_cert(&good, &[], &dummy_server_name(), &[], now).unwrap();
         let bad = [
             (CertificateDer::from(vec![]), &[][..]),
             (CertificateDer::from(good[..43].to_vec()), &[]),
@@ -837,16 +746,8 @@ mod tests {
             (good, &chain),
         ];
         for (key, chain) in bad {
-            assert_eq!(
-                verifier.verify_client_cert(&key, chain, now).err(),
-                Some(bad_key())
-            );
-            assert_eq!(
-                verifier
-                    .verify_server_cert(&key, chain, &dummy_server_name(), &[], now)
-                    .err(),
-                Some(bad_key())
-            );
+            assert_eq!(verifier.verify_client_cert(&key, chain, now).err(), Some(bad_key()));
+            assert_eq!(verifier.verify_server_cert(&key, chain, &dummy_server_name(), &[], now).err(), Some(bad_key()));
         }
     }
 
@@ -855,23 +756,13 @@ mod tests {
     #[test]
     fn keys_that_need_no_secret_are_refused() {
         let provider = ring::default_provider();
-        let (_, ed25519) = provider
-            .signature_verification_algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == SignatureScheme::ED25519)
-            .unwrap();
+        let (_, ed25519) =
+            provider.signature_verification_algorithms.mapping.iter().find(|(scheme, _)| *scheme == SignatureScheme::ED25519).unwrap();
         // R is the neutral point and S is 0: good whenever hash times key is neutral, for one message in 8 or more.
         let mut forged = [0; 64];
         forged[0] = 1;
         let strong = identity(1).public_key();
-        let forgeable = |key: &[u8; KEY_LEN]| {
-            (0..=255u8).any(|message| {
-                ed25519[0]
-                    .verify_signature(key, &[message], &forged)
-                    .is_ok()
-            })
-        };
+        let forgeable = |key: &[u8; KEY_LEN]| (0..=255u8).any(|message| ed25519[0].verify_signature(key, &[message], &forged).is_ok());
         assert!(!forgeable(&strong));
 
         for weak in WEAK_KEYS {

@@ -87,9 +87,7 @@ pub fn decode_content(bytes: &[u8]) -> Result<Content> {
             expires: (x.expires_s != 0).then_some(UnixSeconds(x.expires_s)),
         }),
         Some(K::Profile(x)) => Content::Profile { name: x.name },
-        Some(K::Invite(x)) => {
-            Content::InviteNotice { key: c::key(&x.key, "invite key")?, uses: x.uses, expires: UnixSeconds(x.expires_s) }
-        }
+        Some(K::Invite(x)) => Content::InviteNotice { key: c::key(&x.key, "invite key")?, uses: x.uses, expires: UnixSeconds(x.expires_s) },
         Some(K::Withdrawn(_)) => Content::Withdrawn,
     };
     content.check().map_err(|_| DecodeError::Field("content"))?;

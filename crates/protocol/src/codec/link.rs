@@ -31,11 +31,7 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         LinkFrame::Unfollow { room } => F::Unfollow(w::Unfollow { room: room.0 }),
         LinkFrame::Batch(batch) => F::Batch(w::Batch {
             entries: Some(entries_to_wire(&batch.entries)),
-            group_infos: batch
-                .group_infos
-                .iter()
-                .map(|(index, bytes)| w::GroupInfo { index: *index, group_info: bytes.clone() })
-                .collect(),
+            group_infos: batch.group_infos.iter().map(|(index, bytes)| w::GroupInfo { index: *index, group_info: bytes.clone() }).collect(),
             attestation: Some(attestation_to_wire(batch.entries.room, &batch.attestation)),
         }),
         LinkFrame::Attest { room, size, mark } => F::Attest(w::Attest { room: room.0, size: *size, mark: Some(mark_to_wire(mark)) }),

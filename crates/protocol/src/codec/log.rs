@@ -112,12 +112,8 @@ pub(super) fn attestation_to_wire(room: RoomNumber, a: &Attestation) -> w::Attes
 
 /// The wire names the room by number; the caller knows its id and puts it in.
 pub(super) fn attestation_from_wire(a: &w::Attestation) -> Result<(RoomNumber, Attestation)> {
-    let checkpoint = Checkpoint {
-        room: RoomId([0; 32]),
-        term: Term(a.term),
-        size: c::number(a.size, "size")?,
-        root: c::hash(&a.root, "root")?,
-    };
+    let checkpoint =
+        Checkpoint { room: RoomId([0; 32]), term: Term(a.term), size: c::number(a.size, "size")?, root: c::hash(&a.root, "root")? };
     let marks = c::bounded(&a.marks, "marks", limits::MARKS_MAX)?.iter().map(mark_from_wire).collect::<Result<_>>()?;
     let attestation = Attestation { checkpoint, hub: c::coop_name(&a.hub)?, signature: c::signature(&a.checkpoint, "checkpoint")?, marks };
     Ok((RoomNumber(a.room), attestation))
@@ -156,9 +152,9 @@ pub fn encode_context(context: &RoomContext) -> Vec<u8> {
 /// Its own bounds are for [`RoomContext::check`].
 pub fn decode_context(bytes: &[u8]) -> Result<RoomContext> {
     let wire = w::RoomContext::decode(bytes).map_err(schema)?;
-    let roles = c::bounded(&wire.roles, "roles", limits::ROLE_GRANTS_MAX)?.iter().map(|grant| {
-        Ok((c::pseudonym(&grant.pseudonym)?, Role::from_number(grant.role).ok_or(DecodeError::Field("role"))?))
-    });
+    let roles = c::bounded(&wire.roles, "roles", limits::ROLE_GRANTS_MAX)?
+        .iter()
+        .map(|grant| Ok((c::pseudonym(&grant.pseudonym)?, Role::from_number(grant.role).ok_or(DecodeError::Field("role"))?)));
     let invites = c::bounded(&wire.invites, "invites", limits::ROOM_INVITES_MAX)?.iter().map(|invite| {
         let expires = UnixSeconds(c::number(invite.expires_s, "expiry")?);
         Ok(Invite { key: c::key(&invite.key, "invite key")?, expires, uses: invite.uses })
@@ -196,7 +192,8 @@ pub fn decode_creation(bytes: &[u8]) -> Result<Creation> {
 }
 
 pub fn encode_creation_body(body: &CreationBody) -> Vec<u8> {
-    w::CreationBody { creation: bytes_of(&body.creation), group_info: bytes_of(&body.group_info), tree: bytes_of(&body.tree) }.encode_to_vec()
+    w::CreationBody { creation: bytes_of(&body.creation), group_info: bytes_of(&body.group_info), tree: bytes_of(&body.tree) }
+        .encode_to_vec()
 }
 
 pub fn decode_creation_body(bytes: &[u8]) -> Result<CreationBody> {
@@ -297,7 +294,11 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
         senders: s
             .senders
             .iter()
-            .map(|sender| w::Sender { pseudonym: bytes_of(&sender.pseudonym.0), standing: sender.standing as u32, coop: sender.coop.to_string() })
+            .map(|sender| w::Sender {
+                pseudonym: bytes_of(&sender.pseudonym.0),
+                standing: sender.standing as u32,
+                coop: sender.coop.to_string(),
+            })
             .collect(),
         invite_uses: s.invite_uses.iter().map(|(key, numbers)| w::InviteUses { key: bytes_of(&key.0), numbers: numbers.clone() }).collect(),
         coops: s.coops.iter().map(|coop| w::CoopKey { name: coop.name.to_string(), key: bytes_of(&coop.key.0) }).collect(),

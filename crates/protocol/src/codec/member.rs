@@ -5,7 +5,9 @@ use prost::Message;
 
 use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
-use super::log::{attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire};
+use super::log::{
+    attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire,
+};
 use crate::error::Code;
 use crate::ids::{DeviceHandle, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::limits;
@@ -148,9 +150,7 @@ fn to_server_wire(frame: &ToServer) -> w::ToServer {
         ToServer::FetchHeaders { request, room, from } => {
             F::FetchHeaders(w::FetchHeaders { request: *request, room: room.0, from_seq: from.0 })
         }
-        ToServer::Watch { request, room, size, held } => {
-            F::Watch(w::Watch { room: room.0, size: *size, held: *held, request: *request })
-        }
+        ToServer::Watch { request, room, size, held } => F::Watch(w::Watch { room: room.0, size: *size, held: *held, request: *request }),
     };
     w::ToServer { frame: Some(frame) }
 }
@@ -200,17 +200,10 @@ fn to_server_domain(frame: w::ToServer) -> Result<ToServer> {
             group_info: c::blob(x.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
             from: Seq(c::number(x.from_seq, "sequence number")?),
         }),
-        F::FetchHeaders(x) => ToServer::FetchHeaders {
-            request: x.request,
-            room: RoomNumber(x.room),
-            from: Seq(c::number(x.from_seq, "sequence number")?),
-        },
-        F::Watch(x) => ToServer::Watch {
-            request: x.request,
-            room: RoomNumber(x.room),
-            size: c::number(x.size, "size")?,
-            held: x.held,
-        },
+        F::FetchHeaders(x) => {
+            ToServer::FetchHeaders { request: x.request, room: RoomNumber(x.room), from: Seq(c::number(x.from_seq, "sequence number")?) }
+        }
+        F::Watch(x) => ToServer::Watch { request: x.request, room: RoomNumber(x.room), size: c::number(x.size, "size")?, held: x.held },
     })
 }
 
@@ -286,9 +279,7 @@ fn to_member_domain(frame: w::ToMember) -> Result<ToMember> {
             let certificate = x.certificate.as_ref().ok_or(DecodeError::Field("certificate"))?;
             ToMember::Certificate { request: x.request, certificate: certificate_from_wire(certificate)? }
         }
-        F::RoomNumber(x) => {
-            ToMember::RoomNumber { request: x.request, room: c::room_id(&x.room_id)?, number: RoomNumber(x.room) }
-        }
+        F::RoomNumber(x) => ToMember::RoomNumber { request: x.request, room: c::room_id(&x.room_id)?, number: RoomNumber(x.room) },
         F::Group(x) => ToMember::Group { request: x.request, group: Box::new(group_from_wire(x)?) },
         F::Headers(x) => {
             c::bounded(&x.headers, "headers", limits::HEADERS_PAGE_MAX)?;

@@ -17,9 +17,7 @@ pub use log::{
     decode_room_snapshot, encode_admission, encode_attestation, encode_certificate, encode_context, encode_creation, encode_creation_body,
     encode_group_snapshot, encode_room_snapshot,
 };
-pub use member::{
-    Encoding, decode_to_member, decode_to_server, encode_to_member, encode_to_server, of_room,
-};
+pub use member::{Encoding, decode_to_member, decode_to_server, encode_to_member, encode_to_server, of_room};
 
 /// The bytes are nothing that this version speaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -102,8 +102,7 @@ impl Checkpoint {
     }
 
     pub fn verify_held(&self, key: &PublicKey, signature: &Signature) -> Result<(), CheckpointError> {
-        verify_note(key, self.held_text().as_bytes(), signature)
-            .map_err(|BadSignature| CheckpointError::Signature(Signer::Holder))
+        verify_note(key, self.held_text().as_bytes(), signature).map_err(|BadSignature| CheckpointError::Signature(Signer::Holder))
     }
 
     /// The signed note that any C2SP tool reads.
@@ -167,10 +166,7 @@ mod tests {
 
     #[test]
     fn golden_text() {
-        assert_eq!(
-            checkpoint().text(),
-            format!("kith/{}/1\n42\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n", "ab".repeat(32))
-        );
+        assert_eq!(checkpoint().text(), format!("kith/{}/1\n42\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n", "ab".repeat(32)));
         assert_eq!(Checkpoint::parse(&checkpoint().text()), Ok(checkpoint()));
     }
 
@@ -195,9 +191,7 @@ mod tests {
     fn the_three_signatures_do_not_pass_for_each_other() {
         let key = SecretKey::from_seed([1; 32]);
         let (public, at, checkpoint) = (key.public(), UnixSeconds(9), checkpoint());
-        for (i, signature) in
-            [checkpoint.sign(&key), checkpoint.cosign(&key, at), checkpoint.sign_held(&key)].into_iter().enumerate()
-        {
+        for (i, signature) in [checkpoint.sign(&key), checkpoint.cosign(&key, at), checkpoint.sign_held(&key)].into_iter().enumerate() {
             assert_eq!(checkpoint.verify(&public, &signature).is_ok(), i == 0);
             assert_eq!(checkpoint.verify_cosignature(&public, at, &signature).is_ok(), i == 1);
             assert_eq!(checkpoint.verify_held(&public, &signature).is_ok(), i == 2);

@@ -128,10 +128,8 @@ fn perfect_subtrees(from: u64, to: u64) -> Vec<NodeId> {
 }
 
 fn subtree_root(nodes: &impl Nodes, from: u64, to: u64) -> Result<Hash, MerkleError> {
-    let hashes = perfect_subtrees(from, to)
-        .into_iter()
-        .map(|id| nodes.node(id).ok_or(MerkleError::MissingNode))
-        .collect::<Result<Vec<_>, _>>()?;
+    let hashes =
+        perfect_subtrees(from, to).into_iter().map(|id| nodes.node(id).ok_or(MerkleError::MissingNode)).collect::<Result<Vec<_>, _>>()?;
     Ok(fold_right(&hashes))
 }
 
@@ -279,8 +277,7 @@ mod tests {
     use std::collections::HashMap;
 
     /// The eight leaves and the roots that Certificate Transparency's own implementations are tested with.
-    const LEAVES: [&str; 8] =
-        ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+    const LEAVES: [&str; 8] = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
     const ROOTS: [&str; 8] = [
         "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
         "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",

@@ -33,12 +33,7 @@ impl SignatureType {
 
     /// First four bytes of SHA-256(name || '\n' || type || public key).
     pub fn key_id(self, name: &str, key: &PublicKey) -> [u8; 4] {
-        let hash = Sha256::new()
-            .chain_update(name)
-            .chain_update(b"\n")
-            .chain_update(self.key_id_bytes())
-            .chain_update(key.0)
-            .finalize();
+        let hash = Sha256::new().chain_update(name).chain_update(b"\n").chain_update(self.key_id_bytes()).chain_update(key.0).finalize();
         [hash[0], hash[1], hash[2], hash[3]]
     }
 }

@@ -109,7 +109,8 @@ pub fn unpack(entries: &Entries, room: &RoomId, created: UnixSeconds, senders: &
     let mut unpacked = Vec::with_capacity(entries.entries.len());
     for (i, entry) in entries.entries.iter().enumerate() {
         let sender = *senders.get(entry.sender as usize).ok_or(PackError::Sender)?;
-        let epoch = signed(entries.epoch.0)?.checked_add(entry.epoch_delta).and_then(|epoch| u64::try_from(epoch).ok()).ok_or(PackError::Range)?;
+        let epoch =
+            signed(entries.epoch.0)?.checked_add(entry.epoch_delta).and_then(|epoch| u64::try_from(epoch).ok()).ok_or(PackError::Range)?;
         let header = Header {
             room: *room,
             seq: Seq(entries.first.0 + i as u64),
@@ -171,8 +172,14 @@ mod tests {
     #[test]
     fn an_unknown_sender_is_an_error() {
         let entries = Entries {
-            room: RoomNumber(1), first: Seq(0), term: Term(1), epoch: Epoch(0), time: 0, first_new_sender: 2,
-            new_senders: vec![Pseudonym([1; 16])], entries: vec![],
+            room: RoomNumber(1),
+            first: Seq(0),
+            term: Term(1),
+            epoch: Epoch(0),
+            time: 0,
+            first_new_sender: 2,
+            new_senders: vec![Pseudonym([1; 16])],
+            entries: vec![],
         };
         assert_eq!(unpack(&entries, &RoomId([1; 32]), UnixSeconds(0), &mut Vec::new()), Err(PackError::Sender));
     }

@@ -23,10 +23,7 @@ impl Voters {
     pub fn certified_size(&self, held: &[(CoopName, u64)]) -> u64 {
         let mut sizes: Vec<u64> = held.iter().map(|(_, size)| *size).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
-        sizes
-            .into_iter()
-            .find(|size| self.certify(held.iter().filter(|(_, held)| held >= size).map(|(name, _)| name)))
-            .unwrap_or(0)
+        sizes.into_iter().find(|size| self.certify(held.iter().filter(|(_, held)| held >= size).map(|(name, _)| name))).unwrap_or(0)
     }
 }
 

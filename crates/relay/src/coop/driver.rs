@@ -87,9 +87,7 @@ pub async fn boot(store: &dyn Store, me: &CoopName) -> anyhow::Result<Boot> {
 pub async fn read(store: &dyn Store, read: Read) -> ReadResult {
     let result = match read {
         Read::Cursors { device } => store.cursors(device).await.map(ReadResult::Cursors),
-        Read::Entries { room, from, rows_max, bytes_max } => {
-            store.entries(room, from, rows_max, bytes_max).await.map(ReadResult::Entries)
-        }
+        Read::Entries { room, from, rows_max, bytes_max } => store.entries(room, from, rows_max, bytes_max).await.map(ReadResult::Entries),
         Read::Headers { room, from, max } => store.headers(room, from, max).await.map(ReadResult::Headers),
         Read::Frontier { room, size } => store.nodes(room, nodes_for_frontier(size)).await.map(ReadResult::Frontier),
     };
@@ -126,8 +124,7 @@ impl Driver {
     pub fn new(coop: Coop, store: Arc<dyn Store>) -> (Self, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS_QUEUED_MAX);
         let (neighbours, seen) = watch::channel(coop.dialled());
-        let handle =
-            Handle { inputs: sender.clone(), next_connection: Arc::new(AtomicU64::new(1)), neighbours: seen };
+        let handle = Handle { inputs: sender.clone(), next_connection: Arc::new(AtomicU64::new(1)), neighbours: seen };
         let driver = Self {
             coop,
             store,

@@ -234,7 +234,8 @@ impl Coop {
     fn announce(&mut self, number: RoomNumber, attestation: &Attestation) {
         let frame = ToMember::Attestation { room: number, attestation: attestation.clone() };
         for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
-            let is_live = self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
+            let is_live =
+                self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
             if is_live {
                 self.reply(connection, &frame);
             }
@@ -357,12 +358,9 @@ impl Coop {
         let checkpoint = Checkpoint { room: room.id, term: log.term, size: sent.size(), root: sent.root() };
         let attestation = match room.ledger().at(checkpoint.size) {
             Some(known) => known.clone(),
-            None => Attestation {
-                checkpoint,
-                hub: self.me.name.clone(),
-                signature: checkpoint.sign(&self.secrets.root),
-                marks: Vec::new(),
-            },
+            None => {
+                Attestation { checkpoint, hub: self.me.name.clone(), signature: checkpoint.sign(&self.secrets.root), marks: Vec::new() }
+            }
         };
         let Some(entries) = room.pack(their_number, &bodies(rows)) else { return };
         let group_infos = rows

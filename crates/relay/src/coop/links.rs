@@ -20,14 +20,7 @@ use crate::room::Order;
 
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
-        let link = Link::open(
-            self.now,
-            self.me.clone(),
-            self.secrets.root.clone(),
-            self.secrets.link_certificate,
-            peer_link_key,
-            dialled,
-        );
+        let link = Link::open(self.now, self.me.clone(), self.secrets.root.clone(), self.secrets.link_certificate, peer_link_key, dialled);
         self.links.insert(connection, link);
         self.pump_link(connection);
     }
@@ -90,8 +83,7 @@ impl Coop {
                 Err(refusal) => self.end_link(connection, &refusal),
             }
         }
-        let late: Vec<RequestId> =
-            self.relayed.iter().filter(|(_, (_, _, at))| *at <= self.now).map(|(request, _)| *request).collect();
+        let late: Vec<RequestId> = self.relayed.iter().filter(|(_, (_, _, at))| *at <= self.now).map(|(request, _)| *request).collect();
         for request in late {
             if let Some((connection, original, _)) = self.relayed.remove(&request) {
                 self.refuse(connection, Code::HolderUnreachable, "the other co-op did not answer in time", original);
@@ -226,8 +218,7 @@ impl Coop {
         for pending in self.outbox.refuse(number, entry) {
             let gone = pending.submission.id;
             self.write(Write::DropPending { room: number, id: gone });
-            let (code, detail) =
-                if gone == *entry { (code, detail) } else { (Code::OutOfOrder, "an earlier entry was refused") };
+            let (code, detail) = if gone == *entry { (code, detail) } else { (Code::OutOfOrder, "an earlier entry was refused") };
             let request = pending.join.map_or(0, |(_, request)| request);
             for connection in self.sessions_of(&id, &gone.sender, gone.counter.device) {
                 self.refuse_entry(connection, number, gone.counter.number, code, detail, request);
@@ -246,9 +237,7 @@ impl Coop {
     fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq) {
         let number = self.room_numbers.get(id).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
-        let allowed = room.is_some_and(|room| {
-            room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name))
-        });
+        let allowed = room.is_some_and(|room| room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name)));
         match number.filter(|_| allowed) {
             Some(number) => self.start_feed(&peer.name, number, from),
             None => {
@@ -311,9 +300,8 @@ impl Coop {
         match room.mark(size, mark, &key) {
             Ok(Some(attestation)) => {
                 let attestation = attestation.clone();
-                let newly_certified = room.log().is_some_and(|log| {
-                    before <= log.last_commit.0 && room.certified_size() > log.last_commit.0
-                });
+                let newly_certified =
+                    room.log().is_some_and(|log| before <= log.last_commit.0 && room.certified_size() > log.last_commit.0);
                 self.pass_on(number, id, &peer.name, &attestation);
                 self.store_marks(number);
                 if newly_certified {

@@ -1,14 +1,14 @@
 //! State, inputs, and the cycle of commits.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kith_federation::link::{Link, Pins};
 use kith_protocol::codec::{Encoding, encode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
-    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, Millis, Pseudonym, PublicKey, RoomId,
-    RoomNumber, Seq, UnixSeconds,
+    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq,
+    UnixSeconds,
 };
 use kith_protocol::member::{FetchGroup, Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, NeighbourRow, Write};
@@ -30,14 +30,32 @@ pub(super) enum After {
     Effect(Effect),
     Grown(Committed),
     /// Entries for a hub are durable here.
-    Pending { room: RoomNumber, id: EntryId },
+    Pending {
+        room: RoomNumber,
+        id: EntryId,
+    },
     /// The hub's answer to a mirror.
-    Submitted { connection: ConnectionId, id: u64 },
+    Submitted {
+        connection: ConnectionId,
+        id: u64,
+    },
     /// A session follows a room from now on.
-    Subscribe { connection: ConnectionId, room: RoomNumber, from: Seq },
-    FetchGroup { connection: ConnectionId, fetch: FetchGroup },
-    PeerFetchGroup { connection: ConnectionId, fetch: FetchGroup },
-    FollowNew { room: RoomNumber },
+    Subscribe {
+        connection: ConnectionId,
+        room: RoomNumber,
+        from: Seq,
+    },
+    FetchGroup {
+        connection: ConnectionId,
+        fetch: FetchGroup,
+    },
+    PeerFetchGroup {
+        connection: ConnectionId,
+        fetch: FetchGroup,
+    },
+    FollowNew {
+        room: RoomNumber,
+    },
 }
 
 /// Who is waiting for a read.
@@ -57,27 +75,27 @@ pub struct Coop {
     pub(super) now: Millis,
     pub(super) wall: UnixSeconds,
 
-    pub(super) rooms: HashMap<RoomNumber, Room>,
-    pub(super) room_numbers: HashMap<RoomId, RoomNumber>,
+    pub(super) rooms: BTreeMap<RoomNumber, Room>,
+    pub(super) room_numbers: BTreeMap<RoomId, RoomNumber>,
     pub(super) next_room: u32,
     pub(super) outbox: Outbox,
 
-    pub(super) invites: HashMap<PublicKey, u32>,
-    pub(super) devices: HashMap<DeviceHandle, DeviceRow>,
-    pub(super) device_keys: HashMap<PublicKey, DeviceHandle>,
+    pub(super) invites: BTreeMap<PublicKey, u32>,
+    pub(super) devices: BTreeMap<DeviceHandle, DeviceRow>,
+    pub(super) device_keys: BTreeMap<PublicKey, DeviceHandle>,
     pub(super) next_device: u64,
-    pub(super) memberships: HashMap<AccountHandle, HashMap<RoomId, Pseudonym>>,
-    pub(super) accounts: HashMap<(RoomId, Pseudonym), AccountHandle>,
+    pub(super) memberships: BTreeMap<AccountHandle, BTreeMap<RoomId, Pseudonym>>,
+    pub(super) accounts: BTreeMap<(RoomId, Pseudonym), AccountHandle>,
 
-    pub(super) sessions: HashMap<ConnectionId, Session>,
-    pub(super) subscribers: HashMap<RoomNumber, Vec<ConnectionId>>,
+    pub(super) sessions: BTreeMap<ConnectionId, Session>,
+    pub(super) subscribers: BTreeMap<RoomNumber, Vec<ConnectionId>>,
     /// Sessions with watches.
-    pub(super) watchers: HashSet<ConnectionId>,
+    pub(super) watchers: BTreeSet<ConnectionId>,
 
     pub(super) neighbours: NeighbourTable,
-    pub(super) links: HashMap<ConnectionId, Link>,
-    pub(super) links_up: HashMap<CoopName, ConnectionId>,
-    pub(super) feeds: HashMap<(CoopName, RoomNumber), Feed>,
+    pub(super) links: BTreeMap<ConnectionId, Link>,
+    pub(super) links_up: BTreeMap<CoopName, ConnectionId>,
+    pub(super) feeds: BTreeMap<(CoopName, RoomNumber), Feed>,
     /// Requests of sessions that a neighbour is to answer.
     pub(super) relayed: BTreeMap<RequestId, (ConnectionId, RequestId, Millis)>,
     pub(super) next_relayed: RequestId,
@@ -90,7 +108,7 @@ pub struct Coop {
     pub(super) dirty: Vec<RoomNumber>,
     pub(super) after: Vec<After>,
     in_flight: Option<(Vec<Write>, Vec<After>)>,
-    pub(super) readers: HashMap<u64, Reader>,
+    pub(super) readers: BTreeMap<u64, Reader>,
     next_read: u64,
     pub(super) draining: bool,
 }
@@ -125,23 +143,23 @@ impl Coop {
             secrets,
             now: Millis(0),
             wall: UnixSeconds(0),
-            rooms: HashMap::new(),
-            room_numbers: HashMap::new(),
+            rooms: BTreeMap::new(),
+            room_numbers: BTreeMap::new(),
             next_room: 1,
             outbox: Outbox::default(),
             invites: boot.invites.into_iter().collect(),
-            devices: HashMap::new(),
-            device_keys: HashMap::new(),
+            devices: BTreeMap::new(),
+            device_keys: BTreeMap::new(),
             next_device: 1,
-            memberships: HashMap::new(),
-            accounts: HashMap::new(),
-            sessions: HashMap::new(),
-            subscribers: HashMap::new(),
-            watchers: HashSet::new(),
+            memberships: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            watchers: BTreeSet::new(),
             neighbours: NeighbourTable(boot.neighbours.into_iter().map(|row| (row.coop.name.clone(), row)).collect()),
-            links: HashMap::new(),
-            links_up: HashMap::new(),
-            feeds: HashMap::new(),
+            links: BTreeMap::new(),
+            links_up: BTreeMap::new(),
+            feeds: BTreeMap::new(),
             relayed: BTreeMap::new(),
             next_relayed: 1,
             resubmit_at: None,
@@ -152,7 +170,7 @@ impl Coop {
             dirty: Vec::new(),
             after: Vec::new(),
             in_flight: None,
-            readers: HashMap::new(),
+            readers: BTreeMap::new(),
             next_read: 1,
             draining: false,
         };
@@ -397,15 +415,17 @@ impl Coop {
         self.reply(connection, &ToMember::Refused(refused));
     }
 
-    pub(super) fn refuse_entry(&mut self, connection: ConnectionId, room: RoomNumber, counter: u64, code: Code, detail: &str, request: RequestId) {
-        let refused = Refused {
-            code,
-            detail: detail.to_owned(),
-            request,
-            room,
-            counter,
-            retry_after_ms: if code.is_transient() { 300 } else { 0 },
-        };
+    pub(super) fn refuse_entry(
+        &mut self,
+        connection: ConnectionId,
+        room: RoomNumber,
+        counter: u64,
+        code: Code,
+        detail: &str,
+        request: RequestId,
+    ) {
+        let refused =
+            Refused { code, detail: detail.to_owned(), request, room, counter, retry_after_ms: if code.is_transient() { 300 } else { 0 } };
         self.reply(connection, &ToMember::Refused(refused));
     }
 

@@ -5,9 +5,7 @@ use kith_protocol::admission::fetch_statement;
 use kith_protocol::codec::{DecodeError, Encoding};
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{
-    AccountHandle, ConnectionId, Counter, DeviceHandle, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq,
-};
+use kith_protocol::ids::{AccountHandle, ConnectionId, Counter, DeviceHandle, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX};
 use kith_protocol::link::Submission;
@@ -241,19 +239,12 @@ impl Coop {
             return Err(no(Code::Malformed, "a room is created once"));
         }
         let id = EntryId { sender, counter: Counter { device: identity.device_number, number: send.counter } };
-        let submission =
-            Submission { room: room.id, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info };
+        let submission = Submission { room: room.id, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info };
         self.submit(connection, send.room, submission, None)
     }
 
     /// Orders an entry here, or keeps it for its hub.
-    fn submit(
-        &mut self,
-        connection: ConnectionId,
-        number: RoomNumber,
-        submission: Submission,
-        join: Option<RequestId>,
-    ) -> Result<(), No> {
+    fn submit(&mut self, connection: ConnectionId, number: RoomNumber, submission: Submission, join: Option<RequestId>) -> Result<(), No> {
         let (id, me) = (submission.id, self.me.name.clone());
         let ack = ToMember::Ack { room: number, counter: id.counter.number, ordered: None };
         let room = self.rooms.get_mut(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
@@ -313,15 +304,8 @@ impl Coop {
                 self.write(Write::PutMembership(MembershipRow { account: identity.account, room, pseudonym }));
             }
         }
-        let certificate = LeafCertificate::issue(
-            &self.secrets.root,
-            self.me.clone(),
-            &room,
-            &leaf_key,
-            pseudonym,
-            identity.device_number,
-            self.wall,
-        );
+        let certificate =
+            LeafCertificate::issue(&self.secrets.root, self.me.clone(), &room, &leaf_key, pseudonym, identity.device_number, self.wall);
         self.reply_after_commit(connection, &ToMember::Certificate { request, certificate });
         Ok(())
     }
@@ -414,14 +398,8 @@ impl Coop {
         id.counter.number = room.log().map_or(0, |log| log.last_counter(&id)) + 1;
         // A join that was taken before is not taken again: the device reads on from where it stood.
         if !room.is_member(&join.pseudonym) {
-            let submission = Submission {
-                room: join.room,
-                id,
-                epoch: join.epoch,
-                kind: Kind::Commit,
-                body: join.commit,
-                group_info: join.group_info,
-            };
+            let submission =
+                Submission { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body: join.commit, group_info: join.group_info };
             self.submit(connection, number, submission, Some(join.request))?;
         }
         self.write(Write::ResetCursor { device: identity.device, room: number, next: join.from });
@@ -449,7 +427,9 @@ impl Coop {
             return Err(no(Code::NoSuchRoom, "no such room"));
         }
         let session = self.sessions.get_mut(&connection).ok_or_else(|| no(Code::Internal, "the session is gone"))?;
-        session.watch(watch).map_err(|()| no(Code::Busy, "too many watches at once"))?;
+        if !session.watch(watch) {
+            return Err(no(Code::Busy, "too many watches at once"));
+        }
         self.watchers.insert(connection);
         self.answer_watches(watch.room);
         Ok(())
@@ -479,9 +459,8 @@ impl Coop {
     /// The sessions of the account behind a pseudonym.
     pub(super) fn sessions_of(&self, room: &RoomId, who: &Pseudonym, device: u16) -> Vec<ConnectionId> {
         let Some(account) = self.accounts.get(&(*room, *who)) else { return Vec::new() };
-        let is_author = |session: &&Session| {
-            session.identity.is_some_and(|identity| identity.account == *account && identity.device_number == device)
-        };
+        let is_author =
+            |session: &&Session| session.identity.is_some_and(|identity| identity.account == *account && identity.device_number == device);
         self.sessions.values().filter(is_author).map(|session| session.connection).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Entries of this co-op's members on their way to the hubs that order them: durable here, in order, until the log of the
 //! room brings them back.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kith_protocol::codec;
@@ -32,7 +32,7 @@ enum State {
 
 #[derive(Debug, Default)]
 pub struct Outbox {
-    rooms: HashMap<RoomNumber, VecDeque<Pending>>,
+    rooms: BTreeMap<RoomNumber, VecDeque<Pending>>,
     /// Submissions without an answer, by the number on the link.
     in_flight: BTreeMap<u64, (RoomNumber, EntryId)>,
     next_id: u64,

@@ -10,9 +10,15 @@ use super::types::Effect;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Opens a membership invite. The private half never comes here.
-    Invite { key: PublicKey, uses: u32 },
+    Invite {
+        key: PublicKey,
+        uses: u32,
+    },
     /// Adds a neighbour, or changes its address or its pinned key.
-    AddNeighbour { coop: Coop, address: String },
+    AddNeighbour {
+        coop: Coop,
+        address: String,
+    },
     Neighbours,
 }
 

@@ -33,18 +33,48 @@ pub struct Boot {
 #[derive(Debug)]
 pub enum Input {
     /// `nonce` is fresh from the system's randomness.
-    MemberOpened { connection: ConnectionId, encoding: Encoding, nonce: [u8; 32] },
-    MemberFrame { connection: ConnectionId, frame: Result<ToServer, DecodeError> },
-    MemberClosed { connection: ConnectionId },
+    MemberOpened {
+        connection: ConnectionId,
+        encoding: Encoding,
+        nonce: [u8; 32],
+    },
+    MemberFrame {
+        connection: ConnectionId,
+        frame: Result<ToServer, DecodeError>,
+    },
+    MemberClosed {
+        connection: ConnectionId,
+    },
     /// A queue that was full is empty again.
-    MemberDrained { connection: ConnectionId },
+    MemberDrained {
+        connection: ConnectionId,
+    },
     /// Entries that did not fit into a session's queue.
-    Undelivered { connection: ConnectionId, room: RoomNumber, first: Seq },
-    LinkOpened { connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName> },
-    LinkFrame { connection: ConnectionId, frame: Result<LinkFrame, DecodeError> },
-    LinkClosed { connection: ConnectionId },
-    ReadDone { id: u64, result: ReadResult },
-    Steward { id: u64, request: steward::Request },
+    Undelivered {
+        connection: ConnectionId,
+        room: RoomNumber,
+        first: Seq,
+    },
+    LinkOpened {
+        connection: ConnectionId,
+        peer_link_key: PublicKey,
+        dialled: Option<CoopName>,
+    },
+    LinkFrame {
+        connection: ConnectionId,
+        frame: Result<LinkFrame, DecodeError>,
+    },
+    LinkClosed {
+        connection: ConnectionId,
+    },
+    ReadDone {
+        id: u64,
+        result: ReadResult,
+    },
+    Steward {
+        id: u64,
+        request: steward::Request,
+    },
     /// The writes of the last [`super::Coop::poll_commit`] are durable.
     Committed,
     /// They were not written because the disk is full; nothing else was lost.
@@ -58,25 +88,60 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// A frame that must arrive or the connection ends.
-    ToMember { connection: ConnectionId, bytes: Bytes },
+    ToMember {
+        connection: ConnectionId,
+        bytes: Bytes,
+    },
     /// Entries for many; whoever has no room in its queue comes back as [`Input::Undelivered`].
-    Deliver { to: Vec<ConnectionId>, room: RoomNumber, first: Seq, bytes: Bytes },
-    CloseMember { connection: ConnectionId },
-    ToLink { connection: ConnectionId, bytes: Bytes },
-    CloseLink { connection: ConnectionId },
-    Read { id: u64, read: Read },
-    Steward { id: u64, reply: steward::Reply },
+    Deliver {
+        to: Vec<ConnectionId>,
+        room: RoomNumber,
+        first: Seq,
+        bytes: Bytes,
+    },
+    CloseMember {
+        connection: ConnectionId,
+    },
+    ToLink {
+        connection: ConnectionId,
+        bytes: Bytes,
+    },
+    CloseLink {
+        connection: ConnectionId,
+    },
+    Read {
+        id: u64,
+        read: Read,
+    },
+    Steward {
+        id: u64,
+        reply: steward::Reply,
+    },
     /// The list of neighbours to dial changed.
     NeighboursChanged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    Cursors { device: DeviceHandle },
-    Entries { room: RoomNumber, from: Seq, rows_max: usize, bytes_max: usize },
-    Headers { room: RoomNumber, from: Seq, max: usize },
+    Cursors {
+        device: DeviceHandle,
+    },
+    Entries {
+        room: RoomNumber,
+        from: Seq,
+        rows_max: usize,
+        bytes_max: usize,
+    },
+    Headers {
+        room: RoomNumber,
+        from: Seq,
+        max: usize,
+    },
     /// The nodes of [`kith_protocol::log::merkle::nodes_for_frontier`].
-    Frontier { room: RoomNumber, size: u64 },
+    Frontier {
+        room: RoomNumber,
+        size: u64,
+    },
 }
 
 #[derive(Debug)]

@@ -104,11 +104,7 @@ mod tests {
         let birch: CoopName = "birch.test".parse().unwrap();
         let mut ledger = Ledger::default();
         (1..=3).for_each(|size| ledger.push(attestation(size)));
-        let held = |size: u64| Mark {
-            coop: birch.clone(),
-            cosignature: None,
-            held: Some(attestation(size).checkpoint.sign_held(&mirror)),
-        };
+        let held = |size: u64| Mark { coop: birch.clone(), cosignature: None, held: Some(attestation(size).checkpoint.sign_held(&mirror)) };
         assert!(ledger.mark(2, held(2), &other.public()).is_err());
         assert!(ledger.mark(2, held(3), &mirror.public()).is_err(), "a signature over another size");
         assert!(ledger.find(2, 1).is_none());

@@ -104,9 +104,7 @@ impl RoomFacts for Log {
         self.index_of(who).map_or(Standing::Unknown, |index| self.senders[index as usize].standing)
     }
     fn last_counter(&self, id: &EntryId) -> u64 {
-        self.index_of(&id.sender)
-            .and_then(|index| self.counters[index as usize].get(usize::from(id.counter.device)).copied())
-            .unwrap_or(0)
+        self.index_of(&id.sender).and_then(|index| self.counters[index as usize].get(usize::from(id.counter.device)).copied()).unwrap_or(0)
     }
     fn is_use_taken(&self, invite: &PublicKey, number: u32) -> bool {
         self.uses.iter().any(|(key, taken)| key == invite && taken.contains(&number))

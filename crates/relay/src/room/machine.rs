@@ -197,9 +197,7 @@ impl Room {
         let extra = extra_of(entry.kind, &entry.body, group_info_hash).map_err(|_| EntryError::Body)?;
         let effect = log.examine(&entry.id, entry.kind, entry.epoch, time, &entry.body)?;
         let certified_by = match &effect {
-            Effect::Commit(staged) if staged.facts.join.is_some() => {
-                staged.facts.join.as_ref().map(|join| &join.certificate.coop.name)
-            }
+            Effect::Commit(staged) if staged.facts.join.is_some() => staged.facts.join.as_ref().map(|join| &join.certificate.coop.name),
             _ => log.coop_of(&entry.id.sender),
         };
         if certified_by != Some(origin) {
@@ -263,14 +261,8 @@ impl Room {
         }
         let log = self.log.as_ref().expect("just begun, or there before");
         let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
-        let at = Position {
-            room: &self.id,
-            hub: &self.hub,
-            term: log.term,
-            created: log.created,
-            frontier: &log.frontier,
-            senders: &senders,
-        };
+        let at =
+            Position { room: &self.id, hub: &self.hub, term: log.term, created: log.created, frontier: &log.frontier, senders: &senders };
         let verified = verify_batch(&at, batch, |name| log.coop_key(name).or_else(|| key_of(name)))?;
         for (entry, group_info) in verified.entries {
             self.mirror_entry(&entry.header, entry.body, group_info);
@@ -306,14 +298,7 @@ impl Room {
         }
         let log = Log::create(&self.id, sender, &entry.body)?;
         // Nothing is kept of it unless the whole batch verifies.
-        let at = Position {
-            room: &self.id,
-            hub: &self.hub,
-            term: log.term,
-            created: log.created,
-            frontier: &log.frontier,
-            senders: &[],
-        };
+        let at = Position { room: &self.id, hub: &self.hub, term: log.term, created: log.created, frontier: &log.frontier, senders: &[] };
         verify_batch(&at, batch, |_| None)?;
         if log.coop_key(&self.hub.name) != Some(self.hub.key) {
             return Err(MirrorError::Creation(CreationError::Parts));
@@ -338,8 +323,7 @@ impl Room {
         let attestation = match self.hub_attestation.take() {
             Some(attestation) => attestation,
             None => {
-                let checkpoint =
-                    Checkpoint { room: self.id, term: log.term, size: log.frontier.size(), root: log.frontier.root() };
+                let checkpoint = Checkpoint { room: self.id, term: log.term, size: log.frontier.size(), root: log.frontier.root() };
                 let signature = checkpoint.sign(root);
                 Attestation { checkpoint, hub: self.hub.name.clone(), signature, marks: Vec::new() }
             }

@@ -65,8 +65,7 @@ fn parse_group_info(bytes: &[u8]) -> Option<VerifiableGroupInfo> {
 }
 
 fn read_leaf(leaf: &LeafNode) -> Result<Leaf, ViewError> {
-    let certificate =
-        codec::decode_certificate(leaf.credential().serialized_content()).map_err(|_| ViewError::Certificate)?;
+    let certificate = codec::decode_certificate(leaf.credential().serialized_content()).map_err(|_| ViewError::Certificate)?;
     let key = PublicKey::from_slice(leaf.signature_key().as_slice()).map_err(|_| ViewError::Certificate)?;
     Ok(Leaf { certificate, key })
 }
@@ -89,9 +88,8 @@ impl GroupView {
         let provider = OpenMlsRustCrypto::default();
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(|_| ViewError::Open)?;
         let info = parse_group_info(group_info).ok_or(ViewError::Open)?;
-        let (group, _) =
-            PublicGroup::from_external(provider.crypto(), provider.storage(), tree, info, ProposalStore::new())
-                .map_err(|_| ViewError::Open)?;
+        let (group, _) = PublicGroup::from_external(provider.crypto(), provider.storage(), tree, info, ProposalStore::new())
+            .map_err(|_| ViewError::Open)?;
         if group.ciphersuite() != CIPHERSUITE {
             return Err(ViewError::Open);
         }
@@ -120,19 +118,13 @@ impl GroupView {
     }
 
     pub fn leaves(&self) -> Result<Vec<Leaf>, ViewError> {
-        self.group
-            .members()
-            .map(|member| self.group.leaf(member.index).ok_or(ViewError::Certificate).and_then(read_leaf))
-            .collect()
+        self.group.members().map(|member| self.group.leaf(member.index).ok_or(ViewError::Certificate).and_then(read_leaf)).collect()
     }
 
     /// The signature key of a pseudonym's device.
     pub fn leaf_key(&self, who: &Pseudonym, device: u16) -> Option<PublicKey> {
         let leaves = self.leaves().ok()?;
-        leaves
-            .into_iter()
-            .find(|leaf| leaf.certificate.pseudonym == *who && leaf.certificate.device == device)
-            .map(|leaf| leaf.key)
+        leaves.into_iter().find(|leaf| leaf.certificate.pseudonym == *who && leaf.certificate.device == device).map(|leaf| leaf.key)
     }
 
     /// Verifies a commit and reads what it does.
@@ -145,10 +137,8 @@ impl GroupView {
         if !matches!(message, ProtocolMessage::PublicMessage(_)) {
             return Err(refuse("handshakes are public messages"));
         }
-        let processed = self
-            .group
-            .process_message(self.provider.crypto(), message)
-            .map_err(|error| ViewError::Commit(error.to_string()))?;
+        let processed =
+            self.group.process_message(self.provider.crypto(), message).map_err(|error| ViewError::Commit(error.to_string()))?;
         let sender = processed.sender().clone();
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(refuse("only commits change a group"));
@@ -201,10 +191,8 @@ impl GroupView {
                     facts.removes.push(read_leaf(leaf)?.certificate.pseudonym);
                 }
                 Proposal::GroupContextExtensions(change) => {
-                    let context = change
-                        .extensions()
-                        .unknown(EXTENSION_ROOM_CONTEXT)
-                        .and_then(|bytes| codec::decode_context(&bytes.0).ok());
+                    let context =
+                        change.extensions().unknown(EXTENSION_ROOM_CONTEXT).and_then(|bytes| codec::decode_context(&bytes.0).ok());
                     facts.broken_context |= context.is_none() || !has_required_capabilities(change.extensions());
                     facts.new_context = context;
                 }
@@ -219,9 +207,7 @@ impl GroupView {
     /// Merges it, and checks that `group_info` is the signed GroupInfo of exactly the state that it makes. On an error
     /// the view has moved on and must be thrown away.
     pub fn merge(&mut self, staged: Staged, group_info: &[u8]) -> Result<(), ViewError> {
-        self.group
-            .merge_commit(self.provider.storage(), staged.commit)
-            .map_err(|error| ViewError::Commit(error.to_string()))?;
+        self.group.merge_commit(self.provider.storage(), staged.commit).map_err(|error| ViewError::Commit(error.to_string()))?;
         if self.is_group_info(group_info, staged.committer) { Ok(()) } else { Err(ViewError::GroupInfo) }
     }
 

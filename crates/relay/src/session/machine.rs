@@ -2,13 +2,11 @@
 //!
 //! Knows nothing of rooms but their numbers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use kith_protocol::codec::Encoding;
 use kith_protocol::ids::{AccountHandle, ConnectionId, CoopName, DeviceHandle, Millis, PublicKey, RoomNumber, Seq};
-use kith_protocol::limits::{
-    AUTHENTICATION_MS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_SECOND, SESSION_WATCHES_MAX,
-};
+use kith_protocol::limits::{AUTHENTICATION_MS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_SECOND, SESSION_WATCHES_MAX};
 use kith_protocol::member::{RequestId, auth_statement};
 use kith_protocol::sign::{BadSignature, Signature, verify};
 
@@ -49,7 +47,7 @@ pub struct Session {
     nonce: Option<[u8; 32]>,
     opened: Millis,
     pub identity: Option<Identity>,
-    pub subscriptions: HashMap<RoomNumber, Subscription>,
+    pub subscriptions: BTreeMap<RoomNumber, Subscription>,
     pub watches: Vec<Watch>,
     /// Cursors have been read, and not every room has come to its end yet.
     pub syncing: bool,
@@ -87,7 +85,7 @@ impl Session {
             nonce: Some(nonce),
             opened: now,
             identity: None,
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             watches: Vec::new(),
             syncing: false,
             bucket: Bucket { tokens_milli: u64::from(SESSION_FRAMES_BURST) * 1000, at: now },
@@ -110,19 +108,26 @@ impl Session {
     }
 
     /// Checks a device's answer to this session's challenge.
-    pub fn authenticate(&mut self, coop: &CoopName, key: &PublicKey, signature: &Signature, identity: Identity) -> Result<(), BadSignature> {
+    pub fn authenticate(
+        &mut self,
+        coop: &CoopName,
+        key: &PublicKey,
+        signature: &Signature,
+        identity: Identity,
+    ) -> Result<(), BadSignature> {
         let nonce = self.take_challenge().ok_or(BadSignature)?;
         verify(key, &auth_statement(coop, &nonce, key), signature)?;
         self.identity = Some(identity);
         Ok(())
     }
 
-    pub fn watch(&mut self, watch: Watch) -> Result<(), ()> {
+    /// `false`: too many are open.
+    pub fn watch(&mut self, watch: Watch) -> bool {
         if self.watches.len() >= SESSION_WATCHES_MAX {
-            return Err(());
+            return false;
         }
         self.watches.push(watch);
-        Ok(())
+        true
     }
 
     /// All rooms have come to their end since the session began.
@@ -183,7 +188,7 @@ mod tests {
     fn watches_are_bounded() {
         let mut session = session(1);
         let watch = Watch { request: 1, room: RoomNumber(1), size: 1, held: 1 };
-        (0..SESSION_WATCHES_MAX).for_each(|_| assert_eq!(session.watch(watch), Ok(())));
-        assert_eq!(session.watch(watch), Err(()));
+        (0..SESSION_WATCHES_MAX).for_each(|_| assert!(session.watch(watch)));
+        assert!(!session.watch(watch));
     }
 }

@@ -17,8 +17,8 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use openmls::prelude::tls_codec::SecretVLBytes;
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::types::{
-    AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeAeadType, HpkeCiphertext,
-    HpkeConfig, HpkeKdfType, HpkeKemType, HpkeKeyPair, KemOutput, SignatureScheme,
+    AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeAeadType, HpkeCiphertext, HpkeConfig, HpkeKdfType, HpkeKemType,
+    HpkeKeyPair, KemOutput, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -26,8 +26,7 @@ use zeroize::Zeroizing;
 use super::rand::Rand;
 
 /// The only ciphersuite; groups of any other are refused.
-pub const CIPHERSUITE: Ciphersuite =
-    Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
+pub const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
 
 type HpkeAead = hpke::aead::ChaCha20Poly1305;
 type HpkeKdf = hpke::kdf::HkdfSha256;
@@ -86,18 +85,12 @@ fn check_scheme(scheme: SignatureScheme) -> Result<(), CryptoError> {
 
 fn check_hpke(HpkeConfig(kem, kdf, aead): HpkeConfig) -> Result<(), CryptoError> {
     match (kem, kdf, aead) {
-        (HpkeKemType::DhKem25519, HpkeKdfType::HkdfSha256, HpkeAeadType::ChaCha20Poly1305) => {
-            Ok(())
-        }
+        (HpkeKemType::DhKem25519, HpkeKdfType::HkdfSha256, HpkeAeadType::ChaCha20Poly1305) => Ok(()),
         _ => Err(CryptoError::UnsupportedCiphersuite),
     }
 }
 
-fn aead(
-    kind: AeadType,
-    key: &[u8],
-    nonce: &[u8],
-) -> Result<(ChaCha20Poly1305, Nonce), CryptoError> {
+fn aead(kind: AeadType, key: &[u8], nonce: &[u8]) -> Result<(ChaCha20Poly1305, Nonce), CryptoError> {
     if kind != AeadType::ChaCha20Poly1305 {
         return Err(CryptoError::UnsupportedAeadAlgorithm);
     }
@@ -118,36 +111,19 @@ impl OpenMlsCrypto for Crypto {
         vec![CIPHERSUITE]
     }
 
-    fn hkdf_extract(
-        &self,
-        hash: HashType,
-        salt: &[u8],
-        ikm: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
+    fn hkdf_extract(&self, hash: HashType, salt: &[u8], ikm: &[u8]) -> Result<SecretVLBytes, CryptoError> {
         check_hash(hash)?;
         Ok(Hkdf::<Sha256>::extract(Some(salt), ikm).0.as_slice().into())
     }
 
-    fn hmac(
-        &self,
-        hash: HashType,
-        key: &[u8],
-        message: &[u8],
-    ) -> Result<SecretVLBytes, CryptoError> {
+    fn hmac(&self, hash: HashType, key: &[u8], message: &[u8]) -> Result<SecretVLBytes, CryptoError> {
         check_hash(hash)?;
-        let mut mac =
-            <Hmac<Sha256> as Mac>::new_from_slice(key).map_err(|_| CryptoError::InvalidLength)?;
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).map_err(|_| CryptoError::InvalidLength)?;
         mac.update(message);
         Ok(mac.finalize().into_bytes().as_slice().into())
     }
 
-    fn hkdf_expand(
-        &self,
-        hash: HashType,
-        prk: &[u8],
-        info: &[u8],
-        okm_len: usize,
-    ) -> Result<SecretVLBytes, CryptoError> {
+    fn hkdf_expand(&self, hash: HashType, prk: &[u8], info: &[u8], okm_len: usize) -> Result<SecretVLBytes, CryptoError> {
         check_hash(hash)?;
         let mut okm = vec![0; okm_len];
         Hkdf::<Sha256>::from_prk(prk)
@@ -162,38 +138,17 @@ impl OpenMlsCrypto for Crypto {
         Ok(Sha256::digest(data).to_vec())
     }
 
-    fn aead_encrypt(
-        &self,
-        kind: AeadType,
-        key: &[u8],
-        data: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
+    fn aead_encrypt(&self, kind: AeadType, key: &[u8], data: &[u8], nonce: &[u8], aad: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let (cipher, nonce) = aead(kind, key, nonce)?;
-        cipher
-            .encrypt(&nonce, Payload { msg: data, aad })
-            .map_err(|_| CryptoError::CryptoLibraryError)
+        cipher.encrypt(&nonce, Payload { msg: data, aad }).map_err(|_| CryptoError::CryptoLibraryError)
     }
 
-    fn aead_decrypt(
-        &self,
-        kind: AeadType,
-        key: &[u8],
-        ct_tag: &[u8],
-        nonce: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
+    fn aead_decrypt(&self, kind: AeadType, key: &[u8], ct_tag: &[u8], nonce: &[u8], aad: &[u8]) -> Result<Vec<u8>, CryptoError> {
         let (cipher, nonce) = aead(kind, key, nonce)?;
-        cipher
-            .decrypt(&nonce, Payload { msg: ct_tag, aad })
-            .map_err(|_| CryptoError::AeadDecryptionError)
+        cipher.decrypt(&nonce, Payload { msg: ct_tag, aad }).map_err(|_| CryptoError::AeadDecryptionError)
     }
 
-    fn signature_key_gen(
-        &self,
-        scheme: SignatureScheme,
-    ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+    fn signature_key_gen(&self, scheme: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
         check_scheme(scheme)?;
         let mut secret = Zeroizing::new([0; 32]);
         self.rand.fill(secret.as_mut());
@@ -201,41 +156,21 @@ impl OpenMlsCrypto for Crypto {
         Ok((secret.to_vec(), key.verifying_key().to_bytes().to_vec()))
     }
 
-    fn verify_signature(
-        &self,
-        scheme: SignatureScheme,
-        data: &[u8],
-        pk: &[u8],
-        signature: &[u8],
-    ) -> Result<(), CryptoError> {
+    fn verify_signature(&self, scheme: SignatureScheme, data: &[u8], pk: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         check_scheme(scheme)?;
         let key = VerifyingKey::try_from(pk).map_err(|_| CryptoError::CryptoLibraryError)?;
-        let signature =
-            Signature::from_slice(signature).map_err(|_| CryptoError::SignatureDecodingError)?;
+        let signature = Signature::from_slice(signature).map_err(|_| CryptoError::SignatureDecodingError)?;
         // Strict, because two verifiers which disagree about one signature would fork a group.
-        key.verify_strict(data, &signature)
-            .map_err(|_| CryptoError::InvalidSignature)
+        key.verify_strict(data, &signature).map_err(|_| CryptoError::InvalidSignature)
     }
 
-    fn sign(
-        &self,
-        scheme: SignatureScheme,
-        data: &[u8],
-        key: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
+    fn sign(&self, scheme: SignatureScheme, data: &[u8], key: &[u8]) -> Result<Vec<u8>, CryptoError> {
         check_scheme(scheme)?;
         let key = SigningKey::try_from(key).map_err(|_| CryptoError::CryptoLibraryError)?;
         Ok(key.sign(data).to_bytes().to_vec())
     }
 
-    fn hpke_seal(
-        &self,
-        config: HpkeConfig,
-        pk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-        plaintext: &[u8],
-    ) -> Result<HpkeCiphertext, CryptoError> {
+    fn hpke_seal(&self, config: HpkeConfig, pk_r: &[u8], info: &[u8], aad: &[u8], plaintext: &[u8]) -> Result<HpkeCiphertext, CryptoError> {
         check_hpke(config)?;
         let public = HpkePublic::from_bytes(pk_r).map_err(|_| CryptoError::InvalidLength)?;
         let (encapped, ciphertext) = hpke::single_shot_seal::<HpkeAead, HpkeKdf, HpkeKem, _>(
@@ -247,33 +182,15 @@ impl OpenMlsCrypto for Crypto {
             &mut HpkeRng(&self.rand),
         )
         .map_err(|_| CryptoError::HpkeEncryptionError)?;
-        Ok(HpkeCiphertext {
-            kem_output: encapped.to_bytes().to_vec().into(),
-            ciphertext: ciphertext.into(),
-        })
+        Ok(HpkeCiphertext { kem_output: encapped.to_bytes().to_vec().into(), ciphertext: ciphertext.into() })
     }
 
-    fn hpke_open(
-        &self,
-        config: HpkeConfig,
-        input: &HpkeCiphertext,
-        sk_r: &[u8],
-        info: &[u8],
-        aad: &[u8],
-    ) -> Result<Vec<u8>, CryptoError> {
+    fn hpke_open(&self, config: HpkeConfig, input: &HpkeCiphertext, sk_r: &[u8], info: &[u8], aad: &[u8]) -> Result<Vec<u8>, CryptoError> {
         check_hpke(config)?;
         let secret = HpkePrivate::from_bytes(sk_r).map_err(|_| CryptoError::InvalidLength)?;
-        let encapped = HpkeEncapped::from_bytes(input.kem_output.as_slice())
-            .map_err(|_| CryptoError::HpkeDecryptionError)?;
-        hpke::single_shot_open::<HpkeAead, HpkeKdf, HpkeKem>(
-            &OpModeR::Base,
-            &secret,
-            &encapped,
-            info,
-            input.ciphertext.as_slice(),
-            aad,
-        )
-        .map_err(|_| CryptoError::HpkeDecryptionError)
+        let encapped = HpkeEncapped::from_bytes(input.kem_output.as_slice()).map_err(|_| CryptoError::HpkeDecryptionError)?;
+        hpke::single_shot_open::<HpkeAead, HpkeKdf, HpkeKem>(&OpModeR::Base, &secret, &encapped, info, input.ciphertext.as_slice(), aad)
+            .map_err(|_| CryptoError::HpkeDecryptionError)
     }
 
     fn hpke_setup_sender_and_export(
@@ -286,17 +203,11 @@ impl OpenMlsCrypto for Crypto {
     ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
         check_hpke(config)?;
         let public = HpkePublic::from_bytes(pk_r).map_err(|_| CryptoError::InvalidLength)?;
-        let (encapped, context) = hpke::setup_sender::<HpkeAead, HpkeKdf, HpkeKem, _>(
-            &OpModeS::Base,
-            &public,
-            info,
-            &mut HpkeRng(&self.rand),
-        )
-        .map_err(|_| CryptoError::SenderSetupError)?;
+        let (encapped, context) =
+            hpke::setup_sender::<HpkeAead, HpkeKdf, HpkeKem, _>(&OpModeS::Base, &public, info, &mut HpkeRng(&self.rand))
+                .map_err(|_| CryptoError::SenderSetupError)?;
         let mut secret = vec![0; exporter_length];
-        context
-            .export(exporter_context, &mut secret)
-            .map_err(|_| CryptoError::ExporterError)?;
+        context.export(exporter_context, &mut secret).map_err(|_| CryptoError::ExporterError)?;
         Ok((encapped.to_bytes().to_vec(), secret.into()))
     }
 
@@ -311,32 +222,17 @@ impl OpenMlsCrypto for Crypto {
     ) -> Result<ExporterSecret, CryptoError> {
         check_hpke(config)?;
         let private = HpkePrivate::from_bytes(sk_r).map_err(|_| CryptoError::InvalidLength)?;
-        let encapped =
-            HpkeEncapped::from_bytes(enc).map_err(|_| CryptoError::ReceiverSetupError)?;
-        let context = hpke::setup_receiver::<HpkeAead, HpkeKdf, HpkeKem>(
-            &OpModeR::Base,
-            &private,
-            &encapped,
-            info,
-        )
-        .map_err(|_| CryptoError::ReceiverSetupError)?;
+        let encapped = HpkeEncapped::from_bytes(enc).map_err(|_| CryptoError::ReceiverSetupError)?;
+        let context = hpke::setup_receiver::<HpkeAead, HpkeKdf, HpkeKem>(&OpModeR::Base, &private, &encapped, info)
+            .map_err(|_| CryptoError::ReceiverSetupError)?;
         let mut secret = vec![0; exporter_length];
-        context
-            .export(exporter_context, &mut secret)
-            .map_err(|_| CryptoError::ExporterError)?;
+        context.export(exporter_context, &mut secret).map_err(|_| CryptoError::ExporterError)?;
         Ok(secret.into())
     }
 
-    fn derive_hpke_keypair(
-        &self,
-        config: HpkeConfig,
-        ikm: &[u8],
-    ) -> Result<HpkeKeyPair, CryptoError> {
+    fn derive_hpke_keypair(&self, config: HpkeConfig, ikm: &[u8]) -> Result<HpkeKeyPair, CryptoError> {
         check_hpke(config)?;
         let (private, public) = HpkeKem::derive_keypair(ikm);
-        Ok(HpkeKeyPair {
-            private: private.to_bytes().as_slice().into(),
-            public: public.to_bytes().to_vec(),
-        })
+        Ok(HpkeKeyPair { private: private.to_bytes().as_slice().into(), public: public.to_bytes().to_vec() })
     }
 }

@@ -40,18 +40,11 @@ impl Provider {
 
     /// A provider over persisted state: the sum of all deltas which [`Store::take_delta`] gave out.
     #[must_use]
-    pub fn from_parts(
-        seed: [u8; 32],
-        entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
-    ) -> Self {
+    pub fn from_parts(seed: [u8; 32], entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
         let rand = Arc::new(Rand::new(seed));
         let store = Store::default();
         store.load(entries);
-        Self {
-            crypto: Crypto::new(Arc::clone(&rand)),
-            rand,
-            store,
-        }
+        Self { crypto: Crypto::new(Arc::clone(&rand)), rand, store }
     }
 }
 

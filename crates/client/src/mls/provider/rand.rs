@@ -22,17 +22,12 @@ impl Rand {
     /// Starts the stream of `seed`.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Self {
-        Self {
-            stream: Mutex::new(ChaCha20Rng::from_seed(seed)),
-        }
+        Self { stream: Mutex::new(ChaCha20Rng::from_seed(seed)) }
     }
 
     /// Fills `bytes` from the stream.
     pub fn fill(&self, bytes: &mut [u8]) {
-        self.stream
-            .lock()
-            .expect("nothing panics while it holds the random stream")
-            .fill_bytes(bytes);
+        self.stream.lock().expect("nothing panics while it holds the random stream").fill_bytes(bytes);
     }
 }
 

@@ -87,11 +87,7 @@ fn group(group_id: &impl Serialize, label: Label) -> Result<Vec<u8>, StoreError>
     Ok(key)
 }
 
-fn group_epoch(
-    group_id: &impl Serialize,
-    epoch: &impl Serialize,
-    leaf_index: u32,
-) -> Result<Vec<u8>, StoreError> {
+fn group_epoch(group_id: &impl Serialize, epoch: &impl Serialize, leaf_index: u32) -> Result<Vec<u8>, StoreError> {
     let key = group(group_id, EpochKeyPairs)?;
     Ok(postcard::to_extend(&(epoch, leaf_index), key)?)
 }
@@ -132,18 +128,11 @@ impl Store {
 
     /// Deletes all state of a group. More than `MlsGroup::delete`, which leaves the key pairs of an epoch behind if
     /// the group was rejoined from another one.
-    pub fn remove_group(
-        &self,
-        group_id: &impl traits::GroupId<CURRENT_VERSION>,
-    ) -> Result<(), StoreError> {
+    pub fn remove_group(&self, group_id: &impl traits::GroupId<CURRENT_VERSION>) -> Result<(), StoreError> {
         let prefix = group_prefix(group_id)?;
         let mut entries = self.lock();
-        let keys: Vec<_> = entries
-            .values
-            .range(prefix.clone()..)
-            .map(|(key, _)| key.clone())
-            .take_while(|key| key.starts_with(&prefix))
-            .collect();
+        let keys: Vec<_> =
+            entries.values.range(prefix.clone()..).map(|(key, _)| key.clone()).take_while(|key| key.starts_with(&prefix)).collect();
         for key in keys {
             entries.values.remove(&key);
             entries.dirty.insert(key);
@@ -152,9 +141,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries
-            .lock()
-            .expect("nothing panics while it holds the entries")
+        self.entries.lock().expect("nothing panics while it holds the entries")
     }
 
     /// An unchanged value is no change: OpenMLS rewrites several values in each epoch which seldom differ.

@@ -1,0 +1,369 @@
+//! Each bound of the decoders, reached and passed, and what is missing, cut short or unknown.
+
+use std::fmt::Debug;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use kith_protocol::codec::DecodeError;
+use kith_protocol::content::{CheckIn, Content};
+use kith_protocol::ids::{Epoch, Hash, Pseudonym, RoomId, Seq, UnixSeconds};
+use kith_protocol::limits;
+use kith_protocol::link::{LinkFrame, Submission};
+use kith_protocol::log::Kind;
+use kith_protocol::member::{Entries, Group, Join, Send, ToMember, ToServer};
+use serde_json::{Value, json};
+
+use crate::forms::{Form, JsonForm};
+use crate::samples::{self, Samples};
+
+/// The first number that is out of bounds.
+const TOO_MUCH: u64 = 1 << 48;
+
+fn sample<T: Clone>(samples: Samples<T>, name: &str) -> T {
+    samples.into_iter().find(|(found, _)| *found == name).unwrap().1
+}
+
+/// The value decodes at its bound, and past it gives the field's name.
+#[track_caller]
+fn bound<T: Form>(field: &'static str, value: &T, change: impl Fn(&mut T, bool)) {
+    let (mut within, mut past) = (value.clone(), value.clone());
+    change(&mut within, false);
+    change(&mut past, true);
+    assert!(T::decode(&within.encode()) == Ok(within), "{field} at its bound decodes");
+    assert_eq!(T::decode(&past.encode()).map(drop), Err(DecodeError::Field(field)));
+}
+
+fn number(past: bool) -> u64 {
+    TOO_MUCH - u64::from(!past)
+}
+
+fn len(max: usize, past: bool) -> usize {
+    max + usize::from(past)
+}
+
+fn blob(max: usize, past: bool) -> Bytes {
+    vec![1; len(max, past)].into()
+}
+
+fn list<T: Clone>(item: T, max: usize, past: bool) -> Vec<T> {
+    vec![item; len(max, past)]
+}
+
+/// Brings a value to a bound, or past it.
+type Change<'a, T> = &'a dyn Fn(&mut T, bool);
+/// Checks a field's bound with a change of the part that has it.
+type Bounds<'a, T> = dyn Fn(&'static str, Change<'_, T>) + 'a;
+
+macro_rules! variant {
+    ($value:expr, $pattern:pat => $field:expr) => {
+        match $value {
+            $pattern => $field,
+            other => panic!("not {}: {other:?}", stringify!($pattern)),
+        }
+    };
+}
+
+#[test]
+fn to_server() {
+    let bound = |name, field, change: Change<'_, ToServer>| bound(field, &sample(samples::to_server(), name), change);
+    let send = |field, change: Change<'_, Send>| {
+        bound("send", field, &|frame, past| change(variant!(frame, ToServer::Send(send) => send), past));
+    };
+    let join = |field, change: Change<'_, Join>| {
+        bound("join", field, &|frame, past| change(variant!(frame, ToServer::Join(join) => join), past));
+    };
+    bound("cursor", "cursor", &|frame, past| *variant!(frame, ToServer::Cursor { next, .. } => next) = Seq(number(past)));
+    bound("open", "sequence number", &|frame, past| *variant!(frame, ToServer::Open { from, .. } => from) = Seq(number(past)));
+    bound("create_room", "body", &|frame, past| {
+        *variant!(frame, ToServer::CreateRoom { body, .. } => body) = blob(limits::BODY_BYTES_MAX, past);
+    });
+    bound("fetch_headers", "sequence number", &|frame, past| {
+        *variant!(frame, ToServer::FetchHeaders { from, .. } => from) = Seq(number(past));
+    });
+    bound("watch", "size", &|frame, past| *variant!(frame, ToServer::Watch { size, .. } => size) = number(past));
+    send("counter", &|send, past| send.counter = number(past));
+    send("epoch", &|send, past| send.epoch = Epoch(number(past)));
+    send("body", &|send, past| send.body = blob(limits::BODY_BYTES_MAX, past));
+    send("GroupInfo", &|send, past| send.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    join("epoch", &|join, past| join.epoch = Epoch(number(past)));
+    join("commit", &|join, past| join.commit = blob(limits::BODY_BYTES_MAX, past));
+    join("GroupInfo", &|join, past| join.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    join("sequence number", &|join, past| join.from = Seq(number(past)));
+}
+
+fn entries_bounds(bound: &Bounds<'_, Entries>) {
+    bound("entries", &|x, past| x.entries = list(x.entries[0].clone(), limits::BATCH_ENTRIES_MAX, past));
+    bound("senders", &|x, past| x.new_senders = list(x.new_senders[0], limits::SENDERS_MAX, past));
+    bound("sequence number", &|x, past| x.first = Seq(number(past)));
+    bound("epoch", &|x, past| x.epoch = Epoch(number(past)));
+    bound("time", &|x, past| x.time = number(past));
+    bound("device", &|x, past| x.entries[0].device = len(limits::DEVICES_MAX - 1, past) as u16);
+    bound("counter", &|x, past| x.entries[0].counter = number(past));
+    bound("time", &|x, past| x.entries[0].time_delta = number(past));
+    bound("body", &|x, past| x.entries[0].body = blob(limits::BODY_BYTES_MAX, past));
+    bound("body", &|x, past| {
+        let creation = x.entries.iter_mut().find(|entry| entry.kind == Kind::Creation).unwrap();
+        creation.body = blob(limits::TREE_BYTES_MAX, past);
+    });
+}
+
+fn group_bounds(bound: &Bounds<'_, Group>) {
+    bound("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    bound("tree", &|x, past| x.tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("size", &|x, past| x.size = number(past));
+    bound("frontier", &|x, past| x.frontier = list(Hash([1; 32]), limits::TREE_LEVELS_MAX, past));
+    bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));
+    bound("time", &|x, past| x.last_time = UnixSeconds(number(past)));
+    bound("size", &|x, past| x.attestation.checkpoint.size = number(past));
+    bound("marks", &|x, past| x.attestation.marks = list(x.attestation.marks[0].clone(), limits::MARKS_MAX, past));
+    bound("time", &|x, past| x.attestation.marks[0].cosignature.as_mut().unwrap().0 = UnixSeconds(number(past)));
+}
+
+#[test]
+fn to_member() {
+    let bound = |name, field, change: Change<'_, ToMember>| bound(field, &sample(samples::to_member(), name), change);
+    bound("registered", "device", &|frame, past| {
+        *variant!(frame, ToMember::Registered { number, .. } => number) = len(limits::DEVICES_MAX - 1, past) as u16;
+    });
+    bound("ack.stored", "counter", &|frame, past| *variant!(frame, ToMember::Ack { counter, .. } => counter) = number(past));
+    bound("ack.ordered", "sequence number", &|frame, past| {
+        *variant!(frame, ToMember::Ack { ordered, .. } => ordered) = Some((Seq(number(past) - 1), 60));
+    });
+    bound("ack.ordered", "time", &|frame, past| {
+        *variant!(frame, ToMember::Ack { ordered, .. } => ordered) = Some((Seq(300), number(past)));
+    });
+    bound("headers", "sequence number", &|frame, past| {
+        *variant!(frame, ToMember::Headers { first, .. } => first) = Seq(number(past));
+    });
+    bound("headers", "headers", &|frame, past| {
+        *variant!(frame, ToMember::Headers { headers, .. } => headers) = list(Bytes::new(), limits::HEADERS_PAGE_MAX, past);
+    });
+    entries_bounds(&|field, change| {
+        bound("entries", field, &|frame, past| change(variant!(frame, ToMember::Entries(entries) => entries), past));
+    });
+    group_bounds(&|field, change| {
+        bound("group", field, &|frame, past| change(variant!(frame, ToMember::Group { group, .. } => group), past));
+    });
+}
+
+#[test]
+fn link() {
+    let bound = |name, field, change: Change<'_, LinkFrame>| bound(field, &sample(samples::link(), name), change);
+    bound("hello", "expiry", &|frame, past| {
+        variant!(frame, LinkFrame::Hello { certificate, .. } => certificate).not_after = UnixSeconds(number(past));
+    });
+    bound("agreement", "agreement", &|frame, past| {
+        *variant!(frame, LinkFrame::Agreement { document, .. } => document) = blob(limits::NOTE_BYTES_MAX, past);
+    });
+    bound("follow", "sequence number", &|frame, past| *variant!(frame, LinkFrame::Follow { from, .. } => from) = Seq(number(past)));
+    bound("attest", "size", &|frame, past| *variant!(frame, LinkFrame::Attest { size, .. } => size) = number(past));
+    bound("batch", "GroupInfos", &|frame, past| {
+        variant!(frame, LinkFrame::Batch(batch) => batch).group_infos = list((1, Bytes::new()), limits::BATCH_ENTRIES_MAX, past);
+    });
+    bound("batch", "GroupInfo", &|frame, past| {
+        variant!(frame, LinkFrame::Batch(batch) => batch).group_infos[0].1 = blob(limits::GROUP_INFO_BYTES_MAX, past);
+    });
+    let submit = |field, change: Change<'_, Submission>| {
+        bound("submit", field, &|frame, past| change(variant!(frame, LinkFrame::Submit { submission, .. } => submission), past));
+    };
+    submit("device", &|x, past| x.id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
+    submit("counter", &|x, past| x.id.counter.number = number(past));
+    submit("epoch", &|x, past| x.epoch = Epoch(number(past)));
+    submit("body", &|x, past| x.body = blob(limits::BODY_BYTES_MAX, past));
+    submit("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    entries_bounds(&|field, change| {
+        bound("batch", field, &|frame, past| change(&mut variant!(frame, LinkFrame::Batch(batch) => batch).entries, past));
+    });
+    group_bounds(&|field, change| {
+        bound("group", field, &|frame, past| change(variant!(frame, LinkFrame::Group { group, .. } => group), past));
+    });
+}
+
+#[test]
+fn content() {
+    let text = |chars: usize| "é".repeat(chars);
+    let content = |change: &dyn Fn(bool) -> Content| bound("content", &Content::Withdrawn, |content, past| *content = change(past));
+    let check_in = |change: Change<'_, CheckIn>| {
+        content(&|past| {
+            let mut check_in = CheckIn::default();
+            change(&mut check_in, past);
+            Content::CheckIn(check_in)
+        });
+    };
+    content(&|past| Content::Text(text(len(limits::TEXT_CHARS_MAX, past))));
+    content(&|past| Content::Profile { name: text(len(limits::NAME_CHARS_MAX, past)) });
+    check_in(&|x, past| x.pleasant = Some(len(2, past) as i8));
+    check_in(&|x, past| x.energy = Some(-(len(2, past) as i8)));
+    check_in(&|x, past| x.words = list("calm".into(), limits::WORDS_MAX, past));
+    check_in(&|x, past| x.words = vec![text(len(limits::WORD_CHARS_MAX, past))]);
+    check_in(&|x, past| x.note = text(len(limits::NOTE_CHARS_MAX, past)));
+    check_in(&|x, past| x.about = text(len(limits::NAME_CHARS_MAX, past)));
+    // A scale that no i8 holds: pleasant = 128, zigzag 256.
+    assert_eq!(Content::decode(&[0x12, 3, 0x08, 0x80, 0x02]), Err(DecodeError::Field("scale")));
+    let franked = sample(samples::franked(), "franked");
+    bound("content", &franked, |x, past| x.packed = blob(limits::CONTENT_BYTES_MAX, past));
+    bound("message id", &franked, |x, past| x.message_id = number(past));
+}
+
+#[test]
+fn what_stands_in_groups() {
+    let context = sample(samples::room_context(), "room_context");
+    bound("roles", &context, |x, past| x.roles = list(x.roles[0], limits::ROLE_GRANTS_MAX, past));
+    bound("invites", &context, |x, past| x.invites = list(x.invites[0], limits::ROOM_INVITES_MAX, past));
+    bound("voters", &context, |x, past| x.voters.names = list(x.voters.names[0].clone(), limits::VOTERS_MAX, past));
+    bound("expiry", &context, |x, past| x.invites[0].expires = UnixSeconds(number(past)));
+    let creation = sample(samples::creation(), "creation");
+    bound("time", &creation, |x, past| x.created = UnixSeconds(number(past)));
+    bound("roles", &creation, |x, past| x.context.roles = list(x.context.roles[0], limits::ROLE_GRANTS_MAX, past));
+    let body = sample(samples::creation_body(), "creation_body");
+    bound("GroupInfo", &body, |x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past).into());
+    bound("tree", &body, |x, past| x.tree = blob(limits::TREE_BYTES_MAX, past).into());
+    let certificate = sample(samples::leaf_certificate(), "leaf_certificate");
+    bound("device", &certificate, |x, past| x.device = len(limits::DEVICES_MAX - 1, past) as u16);
+    bound("expiry", &certificate, |x, past| x.not_after = UnixSeconds(number(past)));
+}
+
+#[test]
+fn what_is_stored() {
+    let room = sample(samples::room_snapshot(), "room_snapshot");
+    bound("size", &room, |x, past| x.size = number(past));
+    bound("frontier", &room, |x, past| x.frontier = list(x.frontier[0], limits::TREE_LEVELS_MAX, past));
+    bound("epoch", &room, |x, past| x.epoch = Epoch(number(past)));
+    bound("time", &room, |x, past| x.created = UnixSeconds(number(past)));
+    bound("time", &room, |x, past| x.last_time = UnixSeconds(number(past)));
+    bound("devices", &room, |x, past| x.counters[0] = list(1, limits::DEVICES_MAX, past));
+    let group = sample(samples::group_snapshot(), "group_snapshot");
+    bound("sequence number", &group, |x, past| x.last_commit = Seq(number(past)));
+    let attestation = sample(samples::stored_attestation(), "stored_attestation");
+    bound("marks", &attestation, |x, past| x.marks = list(x.marks[0].clone(), limits::MARKS_MAX, past));
+    bound("size", &attestation, |x, past| x.checkpoint.size = number(past));
+}
+
+/// Disks flip bits: whatever is not byte for byte what was written is no attestation.
+#[test]
+fn a_stored_attestation_has_one_encoding() {
+    let attestation = sample(samples::stored_attestation(), "stored_attestation");
+    let bytes = attestation.encode();
+    let numbered = [&[0x08, 5][..], &bytes].concat();
+    let unknown = [&bytes[..], &[0x78, 1]].concat();
+    for other in [numbered, unknown] {
+        assert_eq!(kith_protocol::log::checkpoint::Attestation::decode(&other), Err(DecodeError::Schema));
+    }
+}
+
+/// Details are for people: a long one is cut at a character, both ways.
+#[test]
+fn long_details_are_cut() {
+    let long = "a".to_owned() + &"é".repeat(limits::DETAIL_BYTES_MAX);
+    let mut refused = sample(samples::to_member(), "refused");
+    variant!(&mut refused, ToMember::Refused(refused) => refused).detail = long;
+    let read = ToMember::decode(&refused.encode()).unwrap();
+    assert_eq!(variant!(read, ToMember::Refused(refused) => refused.detail.len()), limits::DETAIL_BYTES_MAX - 1);
+}
+
+#[test]
+fn empty_and_unknown_frames() {
+    fn check<T: Form + Debug>() {
+        assert_eq!(T::decode(b""), Err(DecodeError::UnknownFrame));
+        // Field 100, which no version has.
+        assert_eq!(T::decode(&[0xa2, 0x06, 0]), Err(DecodeError::UnknownFrame));
+        assert_eq!(T::decode(&[0xff; 16]), Err(DecodeError::Schema));
+    }
+    fn check_json<T: JsonForm>() {
+        assert_eq!(T::from_json(b"{}"), Err(DecodeError::UnknownFrame));
+        for bad in ["", "[]", "{\"newer\":{}}", "{\"", "\u{feff}{}", &"[".repeat(100_000), &"{\"send\":".repeat(100_000)] {
+            assert_eq!(T::from_json(bad.as_bytes()), Err(DecodeError::Schema));
+        }
+    }
+    check::<ToServer>();
+    check::<ToMember>();
+    check::<LinkFrame>();
+    check_json::<ToServer>();
+    check_json::<ToMember>();
+    // A kind of content that this version does not know is content.
+    assert_eq!(Content::decode(&[0xa2, 0x06, 0]), Ok(Content::Unknown));
+}
+
+/// Every place in a JSON value, as the keys and indexes that lead there.
+fn places(value: &Value, at: &str, out: &mut Vec<String>) {
+    out.push(at.to_owned());
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| places(value, &format!("{at}/{key}"), out)),
+        Value::Array(list) => list.iter().enumerate().for_each(|(i, value)| places(value, &format!("{at}/{i}"), out)),
+        _ => {}
+    }
+}
+
+/// Ids, keys, hashes and signatures have one length: a byte less or none at all is an error, wherever it stands.
+#[test]
+fn fixed_lengths_and_missing_parts() {
+    fn check<T: JsonForm>(samples: Samples<T>) {
+        for (name, frame) in samples {
+            let good: Value = serde_json::from_str(&frame.to_json()).unwrap();
+            let mut all = Vec::new();
+            places(&good, "", &mut all);
+            for place in all {
+                let value = good.pointer(&place).unwrap();
+                let changes = match value {
+                    Value::String(text) => match STANDARD.decode(text).map(|bytes| bytes.len()) {
+                        Ok(fixed @ (16 | 32 | 64)) => vec![fixed - 1, fixed + 1],
+                        _ => continue,
+                    },
+                    _ => continue,
+                };
+                for change in changes {
+                    let mut bad = good.clone();
+                    *bad.pointer_mut(&place).unwrap() = json!(STANDARD.encode(vec![1; change]));
+                    let read = T::from_json(bad.to_string().as_bytes());
+                    assert!(matches!(read, Err(DecodeError::Field(_))), "{name}{place} with {change} bytes: {read:?}");
+                }
+            }
+        }
+    }
+    check(samples::to_server());
+    check(samples::to_member());
+}
+
+#[test]
+fn fields_of_a_kind() {
+    let to_server = |json: Value| ToServer::from_json(json.to_string().as_bytes());
+    let to_member = |json: Value| ToMember::from_json(json.to_string().as_bytes());
+    assert_eq!(to_server(json!({"send": {"kind": 4}})), Err(DecodeError::Field("kind")));
+    assert_eq!(to_member(json!({"entries": {"entries": [{"kind": 256}]}})), Err(DecodeError::Field("kind")));
+    // Commits and creations carry the hash of their GroupInfo.
+    for kind in [1, 2] {
+        let commit = json!({"entries": {"entries": [{"kind": kind}]}});
+        assert_eq!(to_member(commit), Err(DecodeError::Field("GroupInfo hash")));
+    }
+    assert_eq!(to_member(json!({"certificate": {}})), Err(DecodeError::Field("certificate")));
+    assert_eq!(to_member(json!({"group": {}})), Err(DecodeError::Field("attestation")));
+    for name in ["", "Alder.test", "alder..test", &"a.".repeat(150)] {
+        let mut json: Value = serde_json::from_str(&sample(samples::to_server(), "fetch_group").to_json()).unwrap();
+        json["fetchGroup"]["holder"] = json!(name);
+        assert_eq!(to_server(json), Err(DecodeError::Field("co-op name")));
+    }
+    // A batch, and an attest, without their parts.
+    assert_eq!(LinkFrame::decode(&[0x1a, 0]), Err(DecodeError::Field("entries")));
+    assert_eq!(LinkFrame::decode(&[0x1a, 2, 0x0a, 0]), Err(DecodeError::Field("attestation")));
+    assert_eq!(LinkFrame::decode(&[0x22, 0]), Err(DecodeError::Field("mark")));
+}
+
+/// What the wire leaves out is put in by whoever knows the room.
+#[test]
+fn the_room_of_an_attestation() {
+    let nowhere = samples::attestation(RoomId([0; 32]));
+    let (room, here) = (RoomId([7; 32]), samples::attestation(RoomId([7; 32])));
+    assert_eq!(kith_protocol::codec::of_room(nowhere, room), here);
+    assert_eq!(here.checkpoint.room, room);
+}
+
+#[test]
+fn a_role_a_standing_and_a_key_that_nobody_has() {
+    let role = [&[0x0a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 3]].concat();
+    assert_eq!(kith_protocol::room::RoomContext::decode(&role), Err(DecodeError::Field("role")));
+    let standing = [&[0x2a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 4]].concat();
+    assert_eq!(kith_protocol::snapshot::GroupSnapshot::decode(&standing), Err(DecodeError::Field("standing")));
+    let key = [&[0x12, 33, 0x0a, 31][..], &[1; 31]].concat();
+    assert_eq!(kith_protocol::room::RoomContext::decode(&key), Err(DecodeError::Field("invite key")));
+}
