@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! ids, limits, time ── sign ── log (header, merkle, note, checkpoint) ── judge
-//!                         └── credential, admission, room, frank, join_link
+//!                         └── credential, admission, room, frank, invite_link
 //! member, link, content ── codec ── wire (generated, private)
 //! ```
 

@@ -82,8 +82,6 @@ pub const SESSION_QUEUE_MESSAGES_MAX: usize = 256;
 pub const LINK_QUEUE_MESSAGES_MAX: usize = 256;
 /// Bytes of one WebSocket's write buffer before it is flushed.
 pub const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
-/// Entries that one session may have sent without their being stored.
-pub const SESSION_UNSTORED_MAX: usize = 256;
 /// Frames that a session may send per second, sustained.
 pub const SESSION_FRAMES_PER_SECOND: u32 = 200;
 /// Frames that a session may send in one burst.
@@ -102,6 +100,8 @@ pub const LINK_REQUESTS_MAX: usize = 256;
 pub const INPUTS_QUEUED_MAX: usize = 4_096;
 /// Inputs that the co-op's machine takes before it commits.
 pub const INPUTS_PER_ROUND_MAX: usize = 512;
+/// Things that wait for a commit before no further input is taken.
+pub const BACKLOG_MAX: usize = 16_384;
 /// Neighbours of a co-op.
 pub const NEIGHBOURS_MAX: usize = 256;
 /// Rooms of a co-op.

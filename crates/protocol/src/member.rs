@@ -7,6 +7,7 @@ use crate::error::Code;
 use crate::ids::{Coop, DeviceHandle, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::log::Kind;
 use crate::log::checkpoint::Attestation;
+use crate::room::SignedLeave;
 use crate::sign::{Signature, Transcript};
 
 /// Number of a request within a session; replies carry it.
@@ -25,6 +26,21 @@ pub enum ToServer {
     Join(Join),
     FetchHeaders { request: RequestId, room: RoomNumber, from: Seq },
     Watch { request: RequestId, room: RoomNumber, size: u64, held: u32 },
+}
+
+impl ToServer {
+    /// The request's number, for the answer; 0 where there is none.
+    pub fn request(&self) -> RequestId {
+        match self {
+            Self::Certify { request, .. }
+            | Self::CreateRoom { request, .. }
+            | Self::FetchHeaders { request, .. }
+            | Self::Watch { request, .. } => *request,
+            Self::FetchGroup(fetch) => fetch.request,
+            Self::Join(join) => join.request,
+            Self::Register { .. } | Self::Authenticate { .. } | Self::Cursor { .. } | Self::Open { .. } | Self::Send(_) => 0,
+        }
+    }
 }
 
 /// An entry for a room that the session knows by number. The sender is the session's own pseudonym and device.
@@ -132,6 +148,8 @@ pub struct Group {
     /// The lowest use number of the invite that nobody has taken.
     pub next_use: u32,
     pub attestation: Attestation,
+    /// Of members who have left and whose leaves still stand: anybody may take them out.
+    pub leaves: Vec<SignedLeave>,
 }
 
 /// What a device signs to authenticate: bound to the co-op's name and to this connection's challenge.

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::{Coop, CoopName, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
+use crate::ids::{Coop, CoopName, EntryId, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use crate::limits;
 use crate::log::voters::Voters;
 
@@ -167,16 +167,20 @@ pub struct CreationBody {
     pub tree: Vec<u8>,
 }
 
-/// A co-op's view of where a room's log stands: what a joiner starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InviteUse {
-    pub key: PublicKey,
-    pub number: u32,
+/// Statement of a member that leaves.
+pub fn leave_statement(room: &RoomId, leave: &EntryId) -> crate::sign::Transcript {
+    crate::sign::Transcript::new(crate::sign::Label::Leave)
+        .field(&room.0)
+        .field(&leave.sender.0)
+        .number(u64::from(leave.counter.device))
+        .number(leave.counter.number)
 }
 
-/// Statement of a member that leaves.
-pub fn leave_statement(room: &RoomId, leaver: &Pseudonym, number: u64) -> crate::sign::Transcript {
-    crate::sign::Transcript::new(crate::sign::Label::Leave).field(&room.0).field(&leaver.0).number(number)
+/// A member's signed word that it leaves: holds wherever it is shown, for whoever knows the leaf's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedLeave {
+    pub id: EntryId,
+    pub signature: crate::sign::Signature,
 }
 
 /// Hash of an exact GroupInfo.

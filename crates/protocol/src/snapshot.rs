@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::ids::{Coop, CoopName, Epoch, Hash, Pseudonym, PublicKey, Seq, Term, UnixSeconds};
 use crate::judge::Standing;
+use crate::room::SignedLeave;
 
 /// Small; rewritten with each append.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,4 +39,6 @@ pub struct Sender {
     pub pseudonym: Pseudonym,
     pub standing: Standing,
     pub coop: CoopName,
+    /// While it has left and its leaf still stands.
+    pub leave: Option<SignedLeave>,
 }

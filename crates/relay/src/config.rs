@@ -7,9 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kith_federation::link::tls::LinkIdentity;
-use kith_protocol::agreement::LinkCertificate;
-use kith_protocol::ids::{Coop, CoopName, PublicKey, UnixSeconds, from_hex, to_hex};
-use kith_protocol::limits::LINK_KEY_LIFETIME_S;
+use kith_protocol::ids::{Coop, CoopName, PublicKey, from_hex, to_hex};
 use kith_protocol::sign::SecretKey;
 use serde::{Deserialize, Serialize};
 
@@ -178,11 +176,6 @@ impl Folder {
         let link = LinkIdentity::from_seed(&seed(&keys.link_seed)?).map_err(|error| bad(error.to_string()))?;
         let link_key = PublicKey(link.public_key());
         Ok(Keys { root: SecretKey::from_seed(seed(&keys.root_seed)?), link, link_key })
-    }
-
-    /// A fresh certificate for the link key, from now on.
-    pub fn link_certificate(&self, now: UnixSeconds) -> LinkCertificate {
-        LinkCertificate::issue(&self.keys.root, &self.coop, &self.keys.link_key, UnixSeconds(now.0 + LINK_KEY_LIFETIME_S))
     }
 
     pub fn database(&self) -> PathBuf {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
-use kith_protocol::limits::{MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, WRITE_BUFFER_BYTES_MAX};
+use kith_protocol::limits::{
+    MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -103,14 +105,21 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
         let next = tokio::time::timeout(Duration::from_millis(LOOK_MS), stream.next()).await;
         let Ok(next) = next else {
             let partial = read.load(Ordering::Relaxed) - complete;
+            let limit = if complete == 0 { UNAUTHENTICATED_FRAME_BYTES_MAX as u64 } else { RAW_BYTES_MAX };
             let since = *begun.get_or_insert_with(Instant::now);
             if partial == 0 {
                 begun = None;
-            } else if partial > RAW_BYTES_MAX || since.elapsed() >= Duration::from_millis(MESSAGE_MS_MAX) {
+            } else if partial > limit || since.elapsed() >= Duration::from_millis(MESSAGE_MS_MAX) {
                 return;
             }
             continue;
         };
+        // Whoever has not authenticated gets no large message through: the first frame is what authenticates.
+        let size = read.load(Ordering::Relaxed) - complete;
+        if complete == 0 && size > UNAUTHENTICATED_FRAME_BYTES_MAX as u64 {
+            coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::Field("frame size")) }).await;
+            return;
+        }
         complete = read.load(Ordering::Relaxed);
         begun = None;
         let frame = match next {

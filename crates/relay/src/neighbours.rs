@@ -11,11 +11,14 @@ use kith_protocol::codec::{DecodeError, decode_link};
 use kith_protocol::ids::{CoopName, PublicKey};
 use kith_protocol::limits::LINK_STRANGERS_MAX;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::coop::Input;
 use crate::coop::driver::{Handle, Message};
+
+/// Frames before a link is up: a stranger's place is held until more have come.
+const GREETING_FRAMES: u64 = 2;
 
 /// Accepts links until the process ends. Handshakes of strangers are bounded.
 pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, coop: Handle) {
@@ -28,11 +31,9 @@ pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, co
         let Ok(place) = strangers.clone().try_acquire_owned() else { continue };
         let (identity, coop) = (identity.clone(), coop.clone());
         tokio::spawn(async move {
-            let opened = accept(tcp, &identity).await;
-            drop(place);
-            match opened {
+            match accept(tcp, &identity).await {
                 Ok(opened) => {
-                    serve(opened, None, &coop).await;
+                    serve(opened, None, &coop, Some(place)).await;
                 }
                 Err(error) => tracing::info!(%error, "a link was not accepted"),
             }
@@ -69,7 +70,7 @@ async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>,
     loop {
         match dial(&address, &identity).await {
             Ok(opened) => {
-                if serve(opened, Some(name.clone()), &coop).await {
+                if serve(opened, Some(name.clone()), &coop, None).await {
                     backoff.reset();
                 }
             }
@@ -83,7 +84,7 @@ async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>,
 }
 
 /// Passes frames to the co-op's machine until either side closes. `true` if the peer said more than its greeting.
-async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle) -> bool {
+async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut place: Option<OwnedSemaphorePermit>) -> bool {
     let Opened { peer_link_key, outgoing, mut incoming } = opened;
     let connection = coop.new_connection();
     if !coop.send(Message::Link { connection, queue: outgoing }).await {
@@ -97,10 +98,14 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle) -> bool
             Incoming::Malformed => Err(DecodeError::Schema),
         };
         frames += 1;
+        if frames > GREETING_FRAMES {
+            place = None;
+        }
         if !coop.input(Input::LinkFrame { connection, frame }).await {
             break;
         }
     }
     coop.input(Input::LinkClosed { connection }).await;
-    frames > 2
+    drop(place);
+    frames > GREETING_FRAMES
 }

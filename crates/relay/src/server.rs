@@ -15,13 +15,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Folder, TlsFiles};
-use crate::coop::driver::{Driver, boot, wall};
+use crate::coop::driver::{Driver, boot};
 use crate::coop::{Coop, Secrets};
 use crate::listener::Listener;
 use crate::{admin, listener, metrics as names, neighbours};
 
 pub fn secrets(folder: &Folder) -> Secrets {
-    Secrets { root: folder.keys.root.clone(), link_certificate: folder.link_certificate(wall()) }
+    Secrets { root: folder.keys.root.clone(), link_key: folder.keys.link_key }
 }
 
 fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
@@ -76,6 +76,10 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     serving.store(false, Ordering::Relaxed);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(folder.path.join("admin.sock"));
+    // Everything goes from the write-ahead log into the database, so that the file alone is whole.
+    if let Some(store) = Arc::into_inner(store) {
+        store.close().await.context("the database could not be closed")?;
+    }
     outcome.context("the database failed; nothing unsaved was acknowledged. Look at the disk, then start kithd again")?;
     tracing::info!("stopped");
     Ok(())

@@ -1,8 +1,7 @@
 //! A co-op in the simulation: its machine while it runs, its store always.
 
 use futures_util::FutureExt;
-use kith_protocol::agreement::LinkCertificate;
-use kith_protocol::ids::{Coop as CoopId, PublicKey, UnixSeconds};
+use kith_protocol::ids::{Coop as CoopId, PublicKey};
 use kith_protocol::sign::SecretKey;
 use kith_relay::coop::driver::{boot, read};
 use kith_relay::coop::{Coop as Machine, Read, ReadResult, Secrets};
@@ -31,8 +30,7 @@ impl Coop {
         let mut link_seed = seed;
         link_seed[0] ^= 0xff;
         let link_key = SecretKey::from_seed(link_seed).public();
-        let link_certificate = LinkCertificate::issue(&root, &id, &link_key, UnixSeconds(u64::from(u32::MAX)));
-        let secrets = Secrets { root, link_certificate };
+        let secrets = Secrets { root, link_key };
         let mut coop = Self { id, secrets, link_key, store: Memory::new(), machine: None, life: 0, writes: None, skew_s };
         coop.start();
         coop

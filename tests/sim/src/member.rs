@@ -45,7 +45,11 @@ impl Member {
                     }
                 }
                 Effect::Send(frame) if !torn => sends.push(frame),
-                Effect::Event(event) => { if std::env::var_os("SIM_TRACE").is_some() { eprintln!("{event:?}"); } }
+                Effect::Event(event) => {
+                    if std::env::var_os("SIM_TRACE").is_some() {
+                        eprintln!("{event:?}");
+                    }
+                }
                 Effect::Send(_) => {}
             }
         }

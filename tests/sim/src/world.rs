@@ -364,8 +364,7 @@ impl World {
         let room = self.members[0].core.new_room(UnixSeconds(WALL), ROOM_NAME).map_err(|error| error.to_string())?;
         self.room = Some(room);
         self.member_acts(0);
-        self.until(60_000, |world| world.members.iter().all(|member| member.core.phase_name(&room) == "active"))
-            .ok_or_else(|| {
+        self.until(60_000, |world| world.members.iter().all(|member| member.core.phase_name(&room) == "active")).ok_or_else(|| {
             let phases: Vec<_> = self.members.iter().map(|member| member.core.phase_name(&room)).collect();
             format!("not everybody could join in calm weather: {phases:?}")
         })

@@ -36,7 +36,7 @@ impl Core {
             let frontier = Self::applied(state);
             let roots = VecDeque::from([(frontier.size(), frontier.root())]);
             let senders = state.senders.iter().map(|who| Pseudonym(*who)).collect();
-            LogView { frontier, senders, roots, waiting: VecDeque::new() }
+            LogView { frontier, senders, roots, waiting: VecDeque::new(), early: None }
         });
         Some(view)
     }
@@ -63,7 +63,17 @@ impl Core {
         for entry in unpacked.into_iter().filter(|entry| entry.header.seq.0 >= size) {
             self.append(&room, entry);
         }
-        self.apply_waiting(&room);
+        self.appended(&room, entries.room);
+    }
+
+    /// What has come can be applied, and marks that came before it can be verified.
+    fn appended(&mut self, room: &RoomId, number: RoomNumber) {
+        self.apply_waiting(room);
+        if let Some(view) = self.session.logs.get_mut(room)
+            && let Some(early) = view.early.take_if(|early| early.checkpoint.size <= view.frontier.size())
+        {
+            self.attestation_came(number, early);
+        }
     }
 
     /// The log here has a gap: the server sends it again from where it ends.
@@ -121,7 +131,7 @@ impl Core {
         match header {
             Some(entry) => {
                 self.append(&room, entry);
-                self.apply_waiting(&room);
+                self.appended(&room, number);
             }
             None => self.ask_again(&room, number),
         }
@@ -139,6 +149,10 @@ impl Core {
         let hub: Option<CoopName> = state.hub_name.parse().ok();
         let Some(view) = self.view(&room) else { return };
         let size = attestation.checkpoint.size;
+        if size > view.frontier.size() {
+            view.early = Some(attestation);
+            return;
+        }
         // A size that this session has not reached, or has forgotten, says nothing to it.
         let Some((_, root)) = view.roots.iter().find(|(known, _)| *known == size) else { return };
         if attestation.checkpoint.root != *root || attestation.checkpoint.term != term || Some(&attestation.hub) != hub.as_ref() {
@@ -222,7 +236,11 @@ impl Core {
         if !state.senders.contains(&header.id.sender.0) {
             state.senders.push(header.id.sender.0);
         }
-        state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+        // An invalid handshake has no effect, on counters neither; a message that cannot be opened is still its sender's next.
+        let is_invalid = header.kind != Kind::Message && matches!(what, RowWhat::Unreadable(_));
+        if !is_invalid {
+            state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+        }
         let row = RowState { header: header.encode().to_vec(), what };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
         self.rows.push((row_key(room, header.seq), Some(value)));
@@ -319,7 +337,7 @@ impl Core {
         let who = entry.header.id.sender;
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         let key = state.leaf_keys.get(&(who.0, entry.header.id.counter.device)).copied();
-        let statement = leave_statement(room, &who, entry.header.id.counter.number);
+        let statement = leave_statement(room, &entry.header.id);
         let signature = Signature::from_slice(&entry.body);
         let holds = key.zip(signature.ok()).is_some_and(|(key, signature)| verify(&PublicKey(key), &statement, &signature).is_ok());
         if !holds {
@@ -403,9 +421,8 @@ impl Core {
                 item.stored = true;
                 item.seq = Some(entry.header.seq.0);
                 let id = item.id;
-                if matches!(item.intent, Intent::RemoveLeft) {
-                    facts.removes = state.left.iter().map(|who| Pseudonym(*who)).collect();
-                }
+                let removes = item.made.iter().flat_map(|made| &made.removes);
+                facts.removes = removes.map(|who| Pseudonym(*who)).collect();
                 Self::done(state, id, entry.header.seq);
             }
         }

@@ -6,6 +6,7 @@ use kith_protocol::codec;
 use kith_protocol::content::{Content, ContentError};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::pack::Unpacked;
 use kith_protocol::member::{RequestId, ToMember, ToServer};
@@ -139,6 +140,8 @@ pub(super) struct LogView {
     pub roots: VecDeque<(u64, Hash)>,
     /// Entries that wait for a commit before them, or themselves, to be certified.
     pub waiting: VecDeque<Unpacked>,
+    /// Marks over more than has come so far.
+    pub early: Option<Attestation>,
 }
 
 /// Roots of recent sizes that a session remembers.
@@ -419,7 +422,7 @@ impl Core {
         if state.outbox.len() >= kith_protocol::limits::OUTBOX_MAX {
             return Err(CoreError::OutboxFull);
         }
-        state.outbox.push(OutItem { id, intent, made: None, stored: false, seq: None, at });
+        state.outbox.push(OutItem { id, intent, made: None, stored: false, seq: None, at, tries: 0 });
         self.touch_account();
         self.touch(room);
         Ok(id)

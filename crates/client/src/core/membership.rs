@@ -13,8 +13,8 @@ use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{FetchGroup, Group as Offered, Join, Refused, RequestId, ToServer};
-use kith_protocol::room::{Creation, CreationBody, Role, RoomContext, room_id};
-use kith_protocol::sign::SecretKey;
+use kith_protocol::room::{Creation, CreationBody, Role, RoomContext, SignedLeave, leave_statement, room_id};
+use kith_protocol::sign::{SecretKey, verify};
 
 use super::machine::{Ask, Core, CoreError, Event};
 use super::state::{Intent, Joining, Offer, Phase, RoomState};
@@ -375,6 +375,15 @@ impl Core {
                 return Err("a member's co-op is not the one that the room knows".to_owned());
             }
         }
+        // Who has left is taken at its own word, as its leaf signed it.
+        let left = |leave: &&SignedLeave| {
+            let leaf = joined.members.iter().find(|member| {
+                let certificate = &member.certificate;
+                certificate.pseudonym == leave.id.sender && certificate.device == leave.id.counter.device
+            });
+            leaf.is_some_and(|leaf| verify(&leaf.key, &leave_statement(room, &leave.id), &leave.signature).is_ok())
+        };
+        state.left = offered.leaves.iter().filter(left).map(|leave| leave.id.sender.0).collect();
         state.hub_name = creation.hub.name.to_string();
         state.hub_key = creation.hub.key.0;
         state.coops.insert(creation.hub.name.to_string(), creation.hub.key.0);

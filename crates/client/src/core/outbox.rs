@@ -4,7 +4,7 @@
 use kith_protocol::codec::{self, OpenedContent};
 use kith_protocol::error::Code;
 use kith_protocol::frank::{self, Franking};
-use kith_protocol::ids::{Counter, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::log::Kind;
 use kith_protocol::member::{Refused, Send, ToServer};
 use kith_protocol::mls_framing;
@@ -17,6 +17,8 @@ use crate::pack::{pack, pad};
 
 /// Entries of one room that may be on their way at once.
 const IN_FLIGHT_MAX: usize = 32;
+/// Times that an entry is made anew because the hub wants it otherwise.
+const TRIES_MAX: u32 = 20;
 
 impl Core {
     /// Makes and sends what the room can take now.
@@ -142,7 +144,7 @@ impl Core {
         let plaintext = codec::encode_franked(&franked);
         let full = self.with_group(room, |group, provider| group.encrypt(provider, &leaf, &tag, &plaintext))?;
         let body = mls_framing::shorten(&full, room, epoch).map_err(|error| CoreError::Damaged(error.to_string()))?;
-        Ok(Made { counter, epoch: epoch.0, kind: Kind::Message as u8, body, group_info: Vec::new() })
+        Ok(Made { counter, epoch: epoch.0, kind: Kind::Message as u8, body, group_info: Vec::new(), removes: Vec::new() })
     }
 
     fn make_commit(&mut self, room: &RoomId, invite: Option<Invite>, counter: u64) -> Result<Made, CoreError> {
@@ -163,14 +165,30 @@ impl Core {
             let epoch = group.epoch();
             Ok((epoch, group.commit(provider, &leaf, context.as_ref(), &left)?))
         })?;
-        Ok(Made { counter, epoch: epoch.0, kind: Kind::Commit as u8, body: outgoing.commit, group_info: outgoing.group_info })
+        Ok(Made {
+            counter,
+            epoch: epoch.0,
+            kind: Kind::Commit as u8,
+            body: outgoing.commit,
+            group_info: outgoing.group_info,
+            removes: left.iter().map(|who| who.0).collect(),
+        })
     }
 
     fn make_leave(&mut self, room: &RoomId, counter: u64) -> Result<Made, CoreError> {
         let state = self.active(room)?;
         let leaf = SecretKey::from_seed(state.leaf_seed);
-        let signature = leaf.sign(&leave_statement(room, &Pseudonym(state.pseudonym), counter));
-        Ok(Made { counter, epoch: state.epoch, kind: Kind::Leave as u8, body: signature.0.to_vec(), group_info: Vec::new() })
+        let counter_of = Counter { device: self.device_number(), number: counter };
+        let id = EntryId { sender: Pseudonym(state.pseudonym), counter: counter_of };
+        let signature = leaf.sign(&leave_statement(room, &id));
+        Ok(Made {
+            counter,
+            epoch: state.epoch,
+            kind: Kind::Leave as u8,
+            body: signature.0.to_vec(),
+            group_info: Vec::new(),
+            removes: Vec::new(),
+        })
     }
 
     fn fail(&mut self, room: &RoomId, item: u64, code: Code, detail: &str) {
@@ -230,16 +248,24 @@ impl Core {
         }
         match refused.code {
             // The same content, encrypted for the epoch of now, under the same entry id.
-            Code::WrongEpoch | Code::OutOfOrder => {
-                self.session.paused.insert(*room);
-                self.unmake_from(room, id);
-            }
-            Code::InvalidCommit if !is_message => {
-                self.session.paused.insert(*room);
-                self.unmake_from(room, id);
-            }
+            Code::WrongEpoch | Code::OutOfOrder if self.may_try_again(room, id) => self.try_again(room, id),
+            Code::InvalidCommit if !is_message && self.may_try_again(room, id) => self.try_again(room, id),
             code => self.fail(room, id, code, &refused.detail),
         }
+    }
+
+    /// A hub that keeps refusing the same entry does not know what this device knows; making it anew for ever helps nobody.
+    fn may_try_again(&mut self, room: &RoomId, id: u64) -> bool {
+        let item = self.rooms.get_mut(room).and_then(|state| state.outbox.iter_mut().find(|item| item.id == id));
+        item.is_some_and(|item| {
+            item.tries += 1;
+            item.tries <= TRIES_MAX
+        })
+    }
+
+    fn try_again(&mut self, room: &RoomId, id: u64) {
+        self.session.paused.insert(*room);
+        self.unmake_from(room, id);
     }
 
     /// Everything that waits.

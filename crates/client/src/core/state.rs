@@ -77,6 +77,8 @@ pub struct OutItem {
     /// Once ordered: kept until a majority of the room's voters hold it.
     pub seq: Option<u64>,
     pub at: u64,
+    /// How often the hub wanted it otherwise.
+    pub tries: u32,
 }
 
 /// The entry that was made of an intent.
@@ -87,6 +89,8 @@ pub struct Made {
     pub kind: u8,
     pub body: Vec<u8>,
     pub group_info: Vec<u8>,
+    /// Whom a commit takes out of the group.
+    pub removes: Vec<Who>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

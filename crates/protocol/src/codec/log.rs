@@ -7,13 +7,13 @@ use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
 use crate::admission::Admission;
 use crate::credential::LeafCertificate;
-use crate::ids::{Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use crate::ids::{Counter, EntryId, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::judge::Standing;
 use crate::limits;
 use crate::log::checkpoint::{Attestation, Checkpoint, Mark};
 use crate::log::voters::Voters;
 use crate::member::{Entries, Entry};
-use crate::room::{Creation, CreationBody, Invite, Role, RoomContext};
+use crate::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave};
 use crate::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
 use crate::wire::v1 as w;
 
@@ -254,6 +254,21 @@ pub fn decode_certificate(bytes: &[u8]) -> Result<LeafCertificate> {
     certificate_from_wire(&w::LeafCertificate::decode(bytes).map_err(schema)?)
 }
 
+pub(super) fn leave_to_wire(leave: &SignedLeave) -> w::SignedLeave {
+    w::SignedLeave {
+        pseudonym: bytes_of(&leave.id.sender.0),
+        device: leave.id.counter.device.into(),
+        counter: leave.id.counter.number,
+        signature: bytes_of(&leave.signature.0),
+    }
+}
+
+pub(super) fn leave_from_wire(leave: &w::SignedLeave) -> Result<SignedLeave> {
+    let counter = Counter { device: c::device(leave.device)?, number: c::number(leave.counter, "counter")? };
+    let id = EntryId { sender: c::pseudonym(&leave.pseudonym)?, counter };
+    Ok(SignedLeave { id, signature: c::signature(&leave.signature, "leave")? })
+}
+
 pub fn encode_room_snapshot(s: &RoomSnapshot) -> Bytes {
     w::RoomSnapshot {
         size: s.size,
@@ -297,6 +312,7 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
             .map(|sender| w::Sender {
                 pseudonym: bytes_of(&sender.pseudonym.0),
                 standing: sender.standing as u32,
+                leave: sender.leave.as_ref().map(leave_to_wire),
                 coop: sender.coop.to_string(),
             })
             .collect(),
@@ -314,6 +330,7 @@ pub fn decode_group_snapshot(bytes: &[u8]) -> Result<GroupSnapshot> {
             pseudonym: c::pseudonym(&sender.pseudonym)?,
             standing: Standing::from_number(sender.standing).ok_or(DecodeError::Field("standing"))?,
             coop: c::coop_name(&sender.coop)?,
+            leave: sender.leave.as_ref().map(leave_from_wire).transpose()?,
         })
     });
     let uses = s.invite_uses.iter().map(|uses| Ok((c::key(&uses.key, "invite key")?, uses.numbers.clone())));

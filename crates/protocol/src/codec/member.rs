@@ -7,6 +7,7 @@ use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
 use super::log::{
     attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire,
+    leave_from_wire, leave_to_wire,
 };
 use crate::error::Code;
 use crate::ids::{DeviceHandle, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
@@ -80,6 +81,7 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
         last_time_s: g.last_time.0,
         next_use: g.next_use,
         attestation: Some(attestation_to_wire(RoomNumber(0), &g.attestation)),
+        leaves: g.leaves.iter().map(leave_to_wire).collect(),
     }
 }
 
@@ -98,6 +100,7 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
         last_time: UnixSeconds(c::number(g.last_time_s, "time")?),
         next_use: g.next_use,
         attestation,
+        leaves: c::bounded(&g.leaves, "leaves", limits::SENDERS_MAX)?.iter().map(leave_from_wire).collect::<Result<_>>()?,
     })
 }
 

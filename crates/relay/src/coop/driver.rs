@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
-use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX, SESSION_QUEUE_MESSAGES_MAX};
+use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX, SESSION_QUEUE_MESSAGES_MAX};
 use kith_protocol::log::merkle::nodes_for_frontier;
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -65,10 +65,18 @@ impl Handle {
 
 /// Reads what a start needs.
 pub async fn boot(store: &dyn Store, me: &CoopName) -> anyhow::Result<Boot> {
-    let mut rooms = Vec::new();
+    let (mut rooms, mut damaged) = (Vec::new(), Vec::new());
     for row in store.rooms().await? {
         let state = store.room_state(row.number).await?;
-        rooms.push(Room::restore(row, me.clone(), &state)?);
+        let (number, id) = (row.number, row.id);
+        match Room::restore(row, me.clone(), &state) {
+            Ok(room) => rooms.push(room),
+            // One damaged room does not keep the others from their members.
+            Err(error) => {
+                tracing::error!(%error, "a room is left out");
+                damaged.push((number, id));
+            }
+        }
     }
     let mut pending = Vec::new();
     for room in store.pending_rooms().await? {
@@ -76,6 +84,7 @@ pub async fn boot(store: &dyn Store, me: &CoopName) -> anyhow::Result<Boot> {
     }
     Ok(Boot {
         rooms,
+        damaged,
         pending,
         invites: store.invites().await?,
         devices: store.devices().await?,
@@ -118,6 +127,8 @@ pub struct Driver {
     next_steward: u64,
     neighbours: watch::Sender<Vec<(CoopName, String)>>,
     commit: Option<JoinHandle<Result<(), StoreError>>>,
+    /// When a transaction that found the disk full is tried again.
+    full_until: Option<Instant>,
 }
 
 impl Driver {
@@ -137,6 +148,7 @@ impl Driver {
             next_steward: 1,
             neighbours,
             commit: None,
+            full_until: None,
         };
         (driver, handle)
     }
@@ -157,12 +169,13 @@ impl Driver {
                 return Ok(());
             }
             let tick = self.coop.poll_deadline().map(|at| self.started + Duration::from_millis(at.0));
-            let deadline = [tick, draining].into_iter().flatten().min();
+            let deadline = [tick, draining, self.full_until].into_iter().flatten().min();
+            let takes_input = self.coop.backlog() < BACKLOG_MAX;
             tokio::select! {
                 biased;
                 outcome = async { self.commit.as_mut().expect("guarded").await }, if self.commit.is_some() => {
                     self.commit = None;
-                    self.committed(outcome).await?;
+                    self.committed(outcome)?;
                 }
                 _ = stop.wait_for(|stop| *stop), if draining.is_none() => {
                     draining = Some(Instant::now() + Duration::from_millis(DRAIN_MS_MAX));
@@ -172,7 +185,7 @@ impl Driver {
                     self.members.clear();
                     self.links.clear();
                 }
-                taken = self.inputs.recv_many(&mut round, INPUTS_PER_ROUND_MAX) => {
+                taken = self.inputs.recv_many(&mut round, INPUTS_PER_ROUND_MAX), if takes_input => {
                     if taken == 0 {
                         return Ok(());
                     }
@@ -181,6 +194,10 @@ impl Driver {
                 () = async { tokio::time::sleep_until(deadline.expect("guarded")).await }, if deadline.is_some() => {
                     if draining.is_some_and(|at| Instant::now() >= at) {
                         return Ok(());
+                    }
+                    if self.full_until.is_some_and(|at| Instant::now() >= at) {
+                        self.full_until = None;
+                        self.handle(Input::DiskFull);
                     }
                     self.handle(Input::Tick);
                 }
@@ -229,14 +246,13 @@ impl Driver {
     }
 
     /// A failed fsync ends the process: nothing may be acknowledged on top of an unknown state.
-    async fn committed(&mut self, outcome: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    fn committed(&mut self, outcome: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
         match outcome {
             Ok(Ok(())) => self.handle(Input::Committed),
             Ok(Err(StoreError::Full)) => {
                 tracing::error!("the disk is full: nothing new is taken until there is room");
                 metrics::counter!(names::DISK_FULL).increment(1);
-                tokio::time::sleep(DISK_FULL_RETRY).await;
-                self.handle(Input::DiskFull);
+                self.full_until = Some(Instant::now() + DISK_FULL_RETRY);
             }
             Ok(Err(error)) => return Err(error),
             Err(error) => return Err(StoreError::Failed(error.to_string())),

@@ -2,11 +2,12 @@
 
 use kith_federation::link::{Event, Link, Refusal};
 use kith_protocol::admission::fetch_statement;
+use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{self, DecodeError};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, EntryId, Millis, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, EntryId, Millis, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::judge::RoomFacts;
-use kith_protocol::limits::{LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX};
+use kith_protocol::limits::{LINK_KEY_LIFETIME_S, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX};
 use kith_protocol::link::{Batch, LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
@@ -18,9 +19,14 @@ use super::machine::{After, Coop};
 use super::types::Effect;
 use crate::room::Order;
 
+/// How long a mirror waits before it asks again for what it could not take, milliseconds.
+const REFOLLOW_MS: u64 = 2_000;
+
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
-        let link = Link::open(self.now, self.me.clone(), self.secrets.root.clone(), self.secrets.link_certificate, peer_link_key, dialled);
+        let until = UnixSeconds(self.wall.0 + LINK_KEY_LIFETIME_S);
+        let certificate = LinkCertificate::issue(&self.secrets.root, &self.me, &self.secrets.link_key, until);
+        let link = Link::open(self.now, self.me.clone(), self.secrets.root.clone(), certificate, peer_link_key, dialled);
         self.links.insert(connection, link);
         self.pump_link(connection);
     }
@@ -82,6 +88,11 @@ impl Coop {
                 Ok(()) => self.pump_link(connection),
                 Err(refusal) => self.end_link(connection, &refusal),
             }
+        }
+        let again: Vec<RoomNumber> = self.refollow.iter().filter(|(_, at)| **at <= self.now).map(|(room, _)| *room).collect();
+        for number in again {
+            self.refollow.remove(&number);
+            self.follow_room(number);
         }
         let late: Vec<RequestId> = self.relayed.iter().filter(|(_, (_, _, at))| *at <= self.now).map(|(request, _)| *request).collect();
         for request in late {
@@ -160,7 +171,7 @@ impl Coop {
     pub(super) fn forward(&mut self, number: RoomNumber) {
         let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
         let Some(connection) = self.links_up.get(&hub).copied() else { return };
-        let sendable = self.outbox.take_sendable(&[number]);
+        let sendable = self.outbox.take_sendable(&hub, &[number]);
         if let Some(link) = self.links.get_mut(&connection) {
             sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));
         }
@@ -173,7 +184,7 @@ impl Coop {
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
             Some(room) if submission.kind != Kind::Creation => {
-                room.order(self.wall, &peer.name, submission).map_err(|error| (error.code(), error.to_string()))
+                room.order(self.wall, peer, submission).map_err(|error| (error.code(), error.to_string()))
             }
             _ => Err((Code::NoSuchRoom, "no such room".to_owned())),
         };
@@ -267,6 +278,7 @@ impl Coop {
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.refuse(Code::BadProof, error.to_string());
                 }
+                self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
             }
         }
     }

@@ -89,6 +89,8 @@ pub struct Coop {
 
     pub(super) sessions: BTreeMap<ConnectionId, Session>,
     pub(super) subscribers: BTreeMap<RoomNumber, Vec<ConnectionId>>,
+    /// Sessions that have not authenticated yet, and until when they may.
+    pub(super) strangers: BTreeMap<ConnectionId, Millis>,
     /// Sessions with watches.
     pub(super) watchers: BTreeSet<ConnectionId>,
 
@@ -100,6 +102,8 @@ pub struct Coop {
     pub(super) relayed: BTreeMap<RequestId, (ConnectionId, RequestId, Millis)>,
     pub(super) next_relayed: RequestId,
     pub(super) resubmit_at: Option<Millis>,
+    /// Rooms whose hub sent what could not be taken: they are asked for again then.
+    pub(super) refollow: BTreeMap<RoomNumber, Millis>,
 
     pub(super) effects: VecDeque<Effect>,
     pub(super) writes: Vec<Write>,
@@ -155,7 +159,9 @@ impl Coop {
             accounts: BTreeMap::new(),
             sessions: BTreeMap::new(),
             subscribers: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             watchers: BTreeSet::new(),
+            refollow: BTreeMap::new(),
             neighbours: NeighbourTable(boot.neighbours.into_iter().map(|row| (row.coop.name.clone(), row)).collect()),
             links: BTreeMap::new(),
             links_up: BTreeMap::new(),
@@ -178,6 +184,10 @@ impl Coop {
             coop.next_room = coop.next_room.max(room.number.0 + 1);
             coop.room_numbers.insert(room.id, room.number);
             coop.rooms.insert(room.number, room);
+        }
+        for (number, id) in boot.damaged {
+            coop.next_room = coop.next_room.max(number.0 + 1);
+            coop.room_numbers.insert(id, number);
         }
         for (room, rows) in boot.pending {
             coop.outbox.restore(room, rows);
@@ -233,11 +243,12 @@ impl Coop {
 
     /// When [`Input::Tick`] is due, if nothing else comes.
     pub fn poll_deadline(&self) -> Option<Millis> {
-        let sessions = self.sessions.values().filter_map(Session::poll_deadline);
+        let sessions = self.strangers.values().copied();
+        let refollow = self.refollow.values().copied();
         let links = self.links.values().map(Link::poll_deadline);
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
         let lazy = self.lazy_since.map(|since| Millis(since.0 + LAZY_WRITE_MS));
-        sessions.chain(links).chain(relayed).chain(lazy).chain(self.resubmit_at).min()
+        sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at).min()
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -351,12 +362,8 @@ impl Coop {
     }
 
     fn handle_tick(&mut self) {
-        let late: Vec<ConnectionId> = self
-            .sessions
-            .values()
-            .filter(|session| session.poll_deadline().is_some_and(|deadline| deadline <= self.now))
-            .map(|session| session.connection)
-            .collect();
+        let late: Vec<ConnectionId> =
+            self.strangers.iter().filter(|(_, until)| **until <= self.now).map(|(connection, _)| *connection).collect();
         for connection in late {
             self.refuse(connection, Code::NotAuthenticated, "no device authenticated in time", 0);
             self.close_member(connection);
@@ -367,6 +374,15 @@ impl Coop {
             let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();
             rooms.into_iter().for_each(|room| self.forward(room));
         }
+    }
+
+    /// Things that wait for a commit: when they are many, whoever drives the machine takes no further input.
+    pub fn backlog(&self) -> usize {
+        self.writes.len() + self.after.len() + self.rooms_staged()
+    }
+
+    fn rooms_staged(&self) -> usize {
+        self.dirty.iter().filter_map(|number| self.rooms.get(number)).map(Room::staged_len).sum()
     }
 
     pub(super) fn resubmit_later(&mut self) {

@@ -7,7 +7,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{AccountHandle, ConnectionId, Counter, DeviceHandle, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::judge::RoomFacts;
-use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX};
+use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX, UNAUTHENTICATED_MAX};
 use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::member::{FetchGroup, Join, RequestId, Send, ToMember, ToServer, auth_statement, membership_statement};
@@ -33,7 +33,14 @@ fn no(code: Code, why: impl Into<String>) -> No {
 
 impl Coop {
     pub(super) fn member_opened(&mut self, connection: ConnectionId, encoding: Encoding, nonce: [u8; 32]) {
-        self.sessions.insert(connection, Session::open(self.now, connection, encoding, nonce));
+        let session = Session::open(self.now, connection, encoding, nonce);
+        let until = session.poll_deadline();
+        self.sessions.insert(connection, session);
+        if self.strangers.len() >= UNAUTHENTICATED_MAX {
+            self.refuse(connection, Code::Busy, "too many connections are waiting to authenticate", 0);
+            return self.close_member(connection);
+        }
+        self.strangers.extend(until.map(|until| (connection, until)));
         self.reply(connection, &ToMember::Challenge { nonce });
         if self.draining {
             self.reply(connection, &ToMember::Draining);
@@ -41,6 +48,7 @@ impl Coop {
     }
 
     pub(super) fn member_closed(&mut self, connection: ConnectionId) {
+        self.strangers.remove(&connection);
         let Some(session) = self.sessions.remove(&connection) else { return };
         for number in session.subscriptions.keys() {
             if let Some(subscribers) = self.subscribers.get_mut(number) {
@@ -86,7 +94,7 @@ impl Coop {
         let refused = kith_protocol::member::Refused {
             code: Code::RateLimited,
             detail: "too many frames".to_owned(),
-            request: 0,
+            request: frame.as_ref().map_or(0, ToServer::request),
             room,
             counter,
             retry_after_ms: wait_ms,
@@ -144,6 +152,7 @@ impl Coop {
     }
 
     fn start_sync(&mut self, connection: ConnectionId, device: DeviceHandle) {
+        self.strangers.remove(&connection);
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.syncing = true;
         }
@@ -245,7 +254,7 @@ impl Coop {
 
     /// Orders an entry here, or keeps it for its hub.
     fn submit(&mut self, connection: ConnectionId, number: RoomNumber, submission: Submission, join: Option<RequestId>) -> Result<(), No> {
-        let (id, me) = (submission.id, self.me.name.clone());
+        let (id, me) = (submission.id, self.me.clone());
         let ack = ToMember::Ack { room: number, counter: id.counter.number, ordered: None };
         let room = self.rooms.get_mut(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
         if room.is_hub() {
@@ -442,7 +451,7 @@ impl Coop {
         for connection in &self.watchers {
             let Some(session) = self.sessions.get_mut(connection) else { continue };
             session.watches.retain(|watch| {
-                let found = if watch.room == number { room.ledger().find(watch.size, watch.held) } else { None };
+                let found = if watch.room == number { room.attestation(watch.size, watch.held) } else { None };
                 if let Some(attestation) = found {
                     answers.push((*connection, attestation.clone()));
                 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kith_protocol::codec;
-use kith_protocol::ids::{ConnectionId, EntryId, RoomNumber};
+use kith_protocol::ids::{ConnectionId, CoopName, EntryId, RoomNumber};
 use kith_protocol::limits::{PENDING_PER_ROOM_MAX, SUBMITS_IN_FLIGHT_MAX};
 use kith_protocol::link::{LinkFrame, Submission};
 use kith_protocol::member::RequestId;
@@ -34,7 +34,7 @@ enum State {
 pub struct Outbox {
     rooms: BTreeMap<RoomNumber, VecDeque<Pending>>,
     /// Submissions without an answer, by the number on the link.
-    in_flight: BTreeMap<u64, (RoomNumber, EntryId)>,
+    in_flight: BTreeMap<u64, (RoomNumber, EntryId, CoopName)>,
     next_id: u64,
 }
 
@@ -93,18 +93,20 @@ impl Outbox {
     }
 
     /// What may be handed to the hub of these rooms now, in order.
-    pub fn take_sendable(&mut self, rooms: &[RoomNumber]) -> Vec<(u64, Submission)> {
+    pub fn take_sendable(&mut self, hub: &CoopName, rooms: &[RoomNumber]) -> Vec<(u64, Submission)> {
         let mut sendable = Vec::new();
+        let mut in_flight = self.in_flight.values().filter(|(_, _, other)| other == hub).count();
         for room in rooms {
             let Some(queue) = self.rooms.get_mut(room) else { continue };
             for pending in queue.iter_mut() {
-                if self.in_flight.len() >= SUBMITS_IN_FLIGHT_MAX || pending.state == State::New {
+                if in_flight >= SUBMITS_IN_FLIGHT_MAX || pending.state == State::New {
                     break;
                 }
                 if pending.state == State::Waiting {
                     self.next_id += 1;
                     pending.state = State::Sent;
-                    self.in_flight.insert(self.next_id, (*room, pending.submission.id));
+                    in_flight += 1;
+                    self.in_flight.insert(self.next_id, (*room, pending.submission.id, hub.clone()));
                     sendable.push((self.next_id, pending.submission.clone()));
                 }
             }
@@ -114,7 +116,7 @@ impl Outbox {
 
     /// The hub's answer came: which entry it is about.
     pub fn answered(&mut self, id: u64) -> Option<(RoomNumber, EntryId)> {
-        self.in_flight.remove(&id)
+        self.in_flight.remove(&id).map(|(room, entry, _)| (room, entry))
     }
 
     pub fn ordered(&mut self, room: RoomNumber, id: &EntryId) {
@@ -128,7 +130,7 @@ impl Outbox {
 
     /// The link is gone: everything without its place in the log is handed in anew.
     pub fn link_lost(&mut self, rooms: &[RoomNumber]) {
-        self.in_flight.retain(|_, (room, _)| !rooms.contains(room));
+        self.in_flight.retain(|_, (room, _, _)| !rooms.contains(room));
         for room in rooms {
             for pending in self.rooms.get_mut(room).into_iter().flatten() {
                 if matches!(pending.state, State::Sent | State::Ordered) {
@@ -186,6 +188,10 @@ mod tests {
 
     const ROOM: RoomNumber = RoomNumber(1);
 
+    fn hub() -> CoopName {
+        "alder.test".parse().unwrap()
+    }
+
     fn filled() -> Outbox {
         let mut outbox = Outbox::default();
         for (sender, number) in [(1, 1), (2, 1), (1, 2), (1, 3)] {
@@ -197,23 +203,23 @@ mod tests {
     #[test]
     fn nothing_is_handed_on_before_it_is_durable() {
         let mut outbox = filled();
-        assert!(outbox.take_sendable(&[ROOM]).is_empty());
+        assert!(outbox.take_sendable(&hub(), &[ROOM]).is_empty());
         outbox.durable(ROOM, &entry(1, 1).id);
         outbox.durable(ROOM, &entry(1, 2).id);
-        let sent: Vec<_> = outbox.take_sendable(&[ROOM]).into_iter().map(|(_, s)| s.id).collect();
+        let sent: Vec<_> = outbox.take_sendable(&hub(), &[ROOM]).into_iter().map(|(_, s)| s.id).collect();
         assert_eq!(sent, [entry(1, 1).id], "in order: what follows waits for what is not durable");
-        assert!(outbox.take_sendable(&[ROOM]).is_empty(), "once");
+        assert!(outbox.take_sendable(&hub(), &[ROOM]).is_empty(), "once");
     }
 
     #[test]
     fn a_lost_link_hands_in_again_what_has_no_place() {
         let mut outbox = filled();
         [(1, 1), (2, 1), (1, 2), (1, 3)].iter().for_each(|(s, n)| outbox.durable(ROOM, &entry(*s, *n).id));
-        let sent = outbox.take_sendable(&[ROOM]);
+        let sent = outbox.take_sendable(&hub(), &[ROOM]);
         let (room, id) = outbox.answered(sent[0].0).unwrap();
         outbox.ordered(room, &id);
         outbox.link_lost(&[ROOM]);
-        assert_eq!(outbox.take_sendable(&[ROOM]).len(), 4);
+        assert_eq!(outbox.take_sendable(&hub(), &[ROOM]).len(), 4);
     }
 
     #[test]
@@ -232,11 +238,11 @@ mod tests {
             outbox.push(ROOM, entry(1, number), None);
             outbox.durable(ROOM, &entry(1, number).id);
         }
-        let first = outbox.take_sendable(&[ROOM]);
+        let first = outbox.take_sendable(&hub(), &[ROOM]);
         assert_eq!(first.len(), SUBMITS_IN_FLIGHT_MAX);
-        assert!(outbox.take_sendable(&[ROOM]).is_empty());
+        assert!(outbox.take_sendable(&hub(), &[ROOM]).is_empty());
         outbox.answered(first[0].0);
-        assert_eq!(outbox.take_sendable(&[ROOM]).len(), 1);
+        assert_eq!(outbox.take_sendable(&hub(), &[ROOM]).len(), 1);
     }
 
     #[test]

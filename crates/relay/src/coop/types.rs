@@ -1,9 +1,8 @@
 //! What goes into a co-op's machine and what comes out.
 
 use bytes::Bytes;
-use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{DecodeError, Encoding};
-use kith_protocol::ids::{ConnectionId, CoopName, DeviceHandle, Hash, PublicKey, RoomNumber, Seq};
+use kith_protocol::ids::{ConnectionId, CoopName, DeviceHandle, Hash, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::member::ToServer;
 use kith_protocol::sign::SecretKey;
@@ -16,13 +15,16 @@ use crate::room::Room;
 #[derive(Debug, Clone)]
 pub struct Secrets {
     pub root: SecretKey,
-    pub link_certificate: LinkCertificate,
+    /// The public half of the key with which links authenticate; the root certifies it anew for each link.
+    pub link_key: PublicKey,
 }
 
 /// What a start reads from the store.
 #[derive(Debug, Default)]
 pub struct Boot {
     pub rooms: Vec<Room>,
+    /// Rooms whose stored state is damaged: nobody is served them, and their numbers are not used again.
+    pub damaged: Vec<(RoomNumber, RoomId)>,
     pub pending: Vec<(RoomNumber, Vec<(kith_protocol::ids::EntryId, Bytes)>)>,
     pub invites: Vec<(PublicKey, u32)>,
     pub devices: Vec<DeviceRow>,

@@ -64,9 +64,10 @@ impl Ledger {
         Ok(Some(attestation))
     }
 
-    /// The newest checkpoint of at least `size` that at least `held` co-ops hold.
-    pub fn find(&self, size: u64, held: usize) -> Option<&Attestation> {
-        self.recent.iter().rev().find(|recent| recent.checkpoint.size >= size && recent.holders().count() >= held)
+    /// The newest checkpoint of at least `size`, and of no more than is `durable`, that at least `held` co-ops hold.
+    pub fn find(&self, size: u64, durable: u64, held: usize) -> Option<&Attestation> {
+        let fits = |recent: &&Attestation| (size..=durable).contains(&recent.checkpoint.size) && recent.holders().count() >= held;
+        self.recent.iter().rev().find(fits)
     }
 
     /// The newest checkpoint with as many marks as any recent one: what a reader learns most from.
@@ -107,9 +108,10 @@ mod tests {
         let held = |size: u64| Mark { coop: birch.clone(), cosignature: None, held: Some(attestation(size).checkpoint.sign_held(&mirror)) };
         assert!(ledger.mark(2, held(2), &other.public()).is_err());
         assert!(ledger.mark(2, held(3), &mirror.public()).is_err(), "a signature over another size");
-        assert!(ledger.find(2, 1).is_none());
+        assert!(ledger.find(2, 9, 1).is_none());
         assert!(ledger.mark(2, held(2), &mirror.public()).unwrap().is_some());
-        assert_eq!(ledger.find(1, 1).unwrap().checkpoint.size, 2);
+        assert_eq!(ledger.find(1, 9, 1).unwrap().checkpoint.size, 2);
+        assert!(ledger.find(1, 1, 1).is_none(), "what is not durable is not told");
         assert_eq!(ledger.best().unwrap().checkpoint.size, 2);
         assert_eq!(ledger.held().collect::<Vec<_>>(), [(&birch, 2)]);
         assert!(ledger.mark(9, held(9), &mirror.public()).unwrap().is_none());

@@ -12,7 +12,7 @@ use kith_protocol::limits::{DEVICES_MAX, SENDERS_MAX};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::{Header, Kind};
-use kith_protocol::room::{Creation, RoomContext, group_info_hash, leave_statement, room_id};
+use kith_protocol::room::{Creation, RoomContext, SignedLeave, group_info_hash, leave_statement, room_id};
 use kith_protocol::sign::{Signature, verify};
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
 
@@ -147,7 +147,7 @@ impl Log {
             epoch: Epoch(0),
             created: creation.created,
             last_time: creation.created,
-            senders: vec![Sender { pseudonym: *sender, standing: Standing::Member, coop: coop.name.clone() }],
+            senders: vec![Sender { pseudonym: *sender, standing: Standing::Member, coop: coop.name.clone(), leave: None }],
             counters: vec![vec![]],
             index: HashMap::from([(*sender, 0)]),
             creation: body.creation.into(),
@@ -284,7 +284,7 @@ impl Log {
     fn check_leave(&mut self, id: &EntryId, body: &[u8]) -> Result<(), EntryError> {
         let signature = Signature::from_slice(body).map_err(|_| EntryError::Body)?;
         let key = self.view()?.leaf_key(&id.sender, id.counter.device).ok_or(EntryError::Body)?;
-        let statement = leave_statement(&self.room, &id.sender, id.counter.number);
+        let statement = leave_statement(&self.room, id);
         verify(&key, &statement, &signature).map_err(|_| EntryError::Body)
     }
 
@@ -348,16 +348,23 @@ impl Log {
             return index;
         }
         let index = self.senders.len() as u32;
-        self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone() });
+        self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone(), leave: None });
         self.counters.push(Vec::new());
         self.index.insert(*who, index);
         index
     }
 
-    pub fn note_leave(&mut self, who: &Pseudonym) {
-        if let Some(index) = self.index_of(who) {
-            self.senders[index as usize].standing = Standing::Left;
+    pub fn note_leave(&mut self, id: &EntryId, body: &[u8]) {
+        if let Some(index) = self.index_of(&id.sender) {
+            let sender = &mut self.senders[index as usize];
+            sender.standing = Standing::Left;
+            sender.leave = Signature::from_slice(body).ok().map(|signature| SignedLeave { id: *id, signature });
         }
+    }
+
+    /// Of members who have left and whose leaves still stand.
+    pub fn leaves(&self) -> Vec<SignedLeave> {
+        self.senders.iter().filter(|sender| sender.standing == Standing::Left).filter_map(|sender| sender.leave).collect()
     }
 
     /// The entry stands in the log now. A valid one moves its sender's counter.

@@ -126,6 +126,11 @@ impl Room {
         if log.frontier.size() != checkpoint.checkpoint.size || log.frontier.root() != checkpoint.checkpoint.root {
             return Err(damaged);
         }
+        // What is stored is served to whoever verifies: every signature of it must hold.
+        let key_of = |name: &CoopName| log.coop_key(name);
+        if checkpoint.verify(key_of).is_err() || marked.as_ref().is_some_and(|marked| marked.verify(key_of).is_err()) {
+            return Err(damaged);
+        }
         room.durable = log.frontier.size();
         room.log = Some(log);
         room.ledger = Ledger::restore(Some(checkpoint), marked);
@@ -180,7 +185,7 @@ impl Room {
     }
 
     /// The hub takes an entry and gives it its place. `origin` is the co-op that hands it in, as its link key says.
-    pub fn order(&mut self, now: UnixSeconds, origin: &CoopName, entry: &Submission) -> Result<Order, OrderError> {
+    pub fn order(&mut self, now: UnixSeconds, origin: &Coop, entry: &Submission) -> Result<Order, OrderError> {
         if !self.is_hub() {
             return Err(OrderError::NotHub);
         }
@@ -196,11 +201,15 @@ impl Room {
         let group_info_hash = (entry.kind == Kind::Commit).then(|| hash_bytes(&entry.group_info));
         let extra = extra_of(entry.kind, &entry.body, group_info_hash).map_err(|_| EntryError::Body)?;
         let effect = log.examine(&entry.id, entry.kind, entry.epoch, time, &entry.body)?;
-        let certified_by = match &effect {
-            Effect::Commit(staged) if staged.facts.join.is_some() => staged.facts.join.as_ref().map(|join| &join.certificate.coop.name),
-            _ => log.coop_of(&entry.id.sender),
+        // A joiner's certificate is by the very co-op that hands the join in, under the key that is pinned for it: nobody
+        // plants another key for a co-op in the room.
+        let is_from_origin = match &effect {
+            Effect::Commit(staged) if staged.facts.join.is_some() => {
+                staged.facts.join.as_ref().is_some_and(|join| join.certificate.coop == *origin)
+            }
+            _ => log.coop_of(&entry.id.sender) == Some(&origin.name),
         };
-        if certified_by != Some(origin) {
+        if !is_from_origin {
             return Err(OrderError::Origin);
         }
         let header = Header {
@@ -214,18 +223,18 @@ impl Room {
             body_hash: hash_bytes(&entry.body),
             extra,
         };
-        self.take_effect(effect, &header, &entry.group_info)?;
+        self.take_effect(effect, &header, &entry.body, &entry.group_info)?;
         let group_info = if entry.kind == Kind::Commit { entry.group_info.clone() } else { Bytes::new() };
         self.stage(header, entry.body.clone(), group_info, true);
         Ok(Order::New(header.seq))
     }
 
-    fn take_effect(&mut self, effect: Effect, header: &Header, group_info: &Bytes) -> Result<(), EntryError> {
+    fn take_effect(&mut self, effect: Effect, header: &Header, body: &Bytes, group_info: &Bytes) -> Result<(), EntryError> {
         let log = self.log.as_mut().expect("an entry was judged against it");
         match effect {
             Effect::Message => {}
             Effect::Leave => {
-                log.note_leave(&header.id.sender);
+                log.note_leave(&header.id, body);
                 self.group_changed = true;
             }
             Effect::Commit(staged) => {
@@ -277,7 +286,7 @@ impl Room {
             Ok(())
         } else {
             log.examine(&header.id, header.kind, header.epoch, header.time, &body)
-                .and_then(|effect| self.take_effect(effect, header, &group_info))
+                .and_then(|effect| self.take_effect(effect, header, &body, &group_info))
         };
         if let Err(error) = &taken {
             tracing::warn!(seq = header.seq.0, %error, "an entry in the hub's log is invalid; it keeps its place without effect");
@@ -306,6 +315,11 @@ impl Room {
         self.log = Some(log);
         self.group_changed = true;
         Ok(batch.clone())
+    }
+
+    /// How many entries are decided and not handed to the writer.
+    pub fn staged_len(&self) -> usize {
+        self.staged.len()
     }
 
     /// Entries that are staged, from a sequence number on.
@@ -344,7 +358,7 @@ impl Room {
     /// The append is durable up to `size`: this co-op holds it, and says so. Returns the mark for the hub.
     pub fn committed(&mut self, root: &SecretKey, me: &PublicKey, now: UnixSeconds, size: u64) -> Option<Mark> {
         self.durable = self.durable.max(size);
-        let checkpoint = self.ledger.find(size, 0).filter(|recent| recent.checkpoint.size == size)?.checkpoint;
+        let checkpoint = self.ledger.at(size)?.checkpoint;
         // The hub has signed the checkpoint itself; only mirrors cosign.
         let cosignature = (!self.is_hub()).then(|| (now, checkpoint.cosign(root, now)));
         let mark = Mark { coop: self.me.clone(), cosignature, held: Some(checkpoint.sign_held(root)) };
@@ -370,9 +384,15 @@ impl Room {
     pub fn certificate_of_last_commit(&self) -> Option<&Attestation> {
         let log = self.log.as_ref()?;
         let certify = |attestation: &&Attestation| {
-            attestation.checkpoint.size > log.last_commit.0 && log.context.voters.certify(attestation.holders())
+            (log.last_commit.0 + 1..=self.durable).contains(&attestation.checkpoint.size)
+                && log.context.voters.certify(attestation.holders())
         };
-        self.ledger.find(log.last_commit.0 + 1, 1).filter(certify).or_else(|| self.ledger.best().filter(certify))
+        self.ledger.find(log.last_commit.0 + 1, self.durable, 1).filter(certify).or_else(|| self.ledger.best().filter(certify))
+    }
+
+    /// A checkpoint for whoever waits for one.
+    pub fn attestation(&self, size: u64, held: usize) -> Option<&Attestation> {
+        self.ledger.find(size, self.durable, held)
     }
 
     /// What a joiner starts from.
@@ -393,7 +413,8 @@ impl Room {
             senders: log.senders.iter().map(|sender| sender.pseudonym).collect(),
             last_time: log.last_time,
             next_use,
-            attestation: self.ledger.latest()?.clone(),
+            attestation: self.ledger.at(self.durable)?.clone(),
+            leaves: log.leaves(),
         })
     }
 
