@@ -67,8 +67,9 @@ impl MembershipLink {
             let (place, fragment) = rest.split_once('#')?;
             let (address, name) = place.split_once("/join/")?;
             let (seed, key) = fragment.split_once('.')?;
-            let address_ok =
-                !address.is_empty() && address.len() <= 300 && !address.contains(|c: char| c.is_whitespace() || "/?@".contains(c));
+            let address_ok = !address.is_empty()
+                && address.len() <= 300
+                && !address.contains(|c: char| c.is_whitespace() || c.is_control() || "/?@".contains(c));
             let coop = Coop { name: name.parse::<CoopName>().ok()?, key: PublicKey(decode_key(key)?) };
             let invite = SecretKey::from_seed(decode_key(seed)?);
             address_ok.then(|| Self { secure, address: address.to_owned(), coop, invite })

@@ -184,7 +184,7 @@ async fn ask(path: &Path, request: Request) -> anyhow::Result<Vec<NeighbourLine>
         return answer.map_err(|why| anyhow::anyhow!(why));
     }
     let store = Sqlite::open(&folder.database()).await.context("cannot open the database")?;
-    let mut machine = Machine::new(folder.coop.clone(), server::secrets(&folder), boot(&store, &folder.coop.name).await?);
+    let mut machine = Machine::new(folder.coop.clone(), server::secrets(&folder), boot(&store, &folder.coop.name).await?, wall());
     machine.handle(Millis(0), wall(), Input::Steward { id: 1, request });
     if let Some(writes) = machine.poll_commit() {
         store.commit(writes).await?;

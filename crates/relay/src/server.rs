@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Folder, TlsFiles};
-use crate::coop::driver::{Driver, boot};
+use crate::coop::driver::{Driver, boot, wall};
 use crate::coop::{Coop, Secrets};
 use crate::listener::Listener;
 use crate::{admin, listener, metrics as names, neighbours};
@@ -56,7 +56,7 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
     names::describe();
     let boot = boot(store.as_ref(), &folder.coop.name).await.context("cannot read the database")?;
-    let coop = Coop::new(folder.coop.clone(), secrets(&folder), boot);
+    let coop = Coop::new(folder.coop.clone(), secrets(&folder), boot, wall());
     let (driver, handle) = Driver::new(coop, store.clone());
     let serving = Arc::new(AtomicBool::new(true));
     let front = Listener::new(handle.clone(), tls, folder.config.allowed_origins.clone(), metrics, serving.clone());

@@ -1,5 +1,6 @@
 //! The commands that everything hangs on. `cargo xtask --help` lists them.
 
+mod fuzz;
 mod setup;
 mod tasks;
 mod up;
@@ -49,6 +50,12 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Fuzz every decoder.
+    Fuzz {
+        /// In all, shared among the targets.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Task::Check => tasks::check(),
         Task::Bench { name, json } => tasks::bench(name.as_deref(), json),
         Task::Sim { seeds, seed } => tasks::sim(seeds, seed),
+        Task::Fuzz { seconds } => fuzz::fuzz(seconds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

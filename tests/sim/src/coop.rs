@@ -1,12 +1,17 @@
 //! A co-op in the simulation: its machine while it runs, its store always.
 
 use futures_util::FutureExt;
-use kith_protocol::ids::{Coop as CoopId, PublicKey};
+use kith_protocol::ids::{Coop as CoopId, PublicKey, UnixSeconds};
 use kith_protocol::sign::SecretKey;
 use kith_relay::coop::driver::{boot, read};
 use kith_relay::coop::{Coop as Machine, Read, ReadResult, Secrets};
 use kith_storage::memory::Memory;
 use kith_storage::{Write, Writer};
+
+use crate::tamper::{Tamper, View};
+
+/// When every run begins, seconds since 1970.
+pub const WALL: u64 = 1_700_000_000;
 
 pub struct Coop {
     pub id: CoopId,
@@ -21,6 +26,8 @@ pub struct Coop {
     pub writes: Option<Vec<Write>>,
     /// Its clock is off by that much, seconds.
     pub skew_s: u64,
+    /// One byte of what it reads is not what it wrote.
+    pub tamper: Option<Tamper>,
 }
 
 impl Coop {
@@ -31,16 +38,18 @@ impl Coop {
         link_seed[0] ^= 0xff;
         let link_key = SecretKey::from_seed(link_seed).public();
         let secrets = Secrets { root, link_key };
-        let mut coop = Self { id, secrets, link_key, store: Memory::new(), machine: None, life: 0, writes: None, skew_s };
+        let mut coop = Self { id, secrets, link_key, store: Memory::new(), machine: None, life: 0, writes: None, skew_s, tamper: None };
         coop.start();
         coop
     }
 
     /// From what is durable.
     pub fn start(&mut self) {
-        let boot =
-            boot(&self.store, &self.id.name).now_or_never().expect("the model never pends").expect("the model holds what was written");
-        self.machine = Some(Machine::new(self.id.clone(), self.secrets.clone(), boot));
+        let boot = boot(&View { store: &self.store, tamper: self.tamper }, &self.id.name)
+            .now_or_never()
+            .expect("the model never pends")
+            .expect("the model holds what was written");
+        self.machine = Some(Machine::new(self.id.clone(), self.secrets.clone(), boot, UnixSeconds(WALL)));
         self.life += 1;
     }
 
@@ -56,6 +65,6 @@ impl Coop {
     }
 
     pub fn read(&self, what: Read) -> ReadResult {
-        read(&self.store, what).now_or_never().expect("the model never pends")
+        read(&View { store: &self.store, tamper: self.tamper }, what).now_or_never().expect("the model never pends")
     }
 }

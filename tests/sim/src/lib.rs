@@ -7,6 +7,7 @@ pub mod checks;
 pub mod coop;
 pub mod dice;
 pub mod member;
+pub mod tamper;
 pub mod world;
 
-pub use world::{Outcome, Plan, run};
+pub use world::{Outcome, Plan, World, run};

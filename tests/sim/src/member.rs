@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_client::core::machine::is_loaded;
-use kith_client::core::{Core, Effect, ItemState};
+use kith_client::core::{Core, Effect, Event, ItemState, VerifyReport};
 use kith_protocol::ids::{ConnectionId, RoomId};
 use kith_protocol::member::ToServer;
 
@@ -23,12 +23,14 @@ pub struct Member {
     pub said: Vec<Said>,
     /// Counts its lives.
     pub life: u64,
+    /// What its audits came to.
+    pub reports: Vec<VerifyReport>,
 }
 
 impl Member {
     pub fn new(coop: usize, seed: [u8; 32]) -> Self {
         let core = Core::load(seed, []).expect("nothing to be damaged");
-        Self { coop, core, disk: BTreeMap::new(), connection: None, said: Vec::new(), life: 0 }
+        Self { coop, core, disk: BTreeMap::new(), connection: None, said: Vec::new(), life: 0, reports: Vec::new() }
     }
 
     /// Carries out what the core wants: persist, then send. With `torn`, the process dies right after persisting.
@@ -45,12 +47,8 @@ impl Member {
                     }
                 }
                 Effect::Send(frame) if !torn => sends.push(frame),
-                Effect::Event(event) => {
-                    if std::env::var_os("SIM_TRACE").is_some() {
-                        eprintln!("{event:?}");
-                    }
-                }
-                Effect::Send(_) => {}
+                Effect::Event(Event::Verified(report)) => self.reports.push(report),
+                Effect::Send(_) | Effect::Event(_) => {}
             }
         }
         sends
@@ -70,6 +68,13 @@ impl Member {
             let state = self.core.item_state(room, said.item);
             said.acknowledged = matches!(state, ItemState::Stored | ItemState::Ordered(_) | ItemState::Held { .. });
         }
+    }
+
+    /// Headers in its own timeline.
+    pub fn stored_headers(&self, room: &RoomId) -> Vec<(u64, Vec<u8>)> {
+        let prefix = [&b"t"[..], &room.0].concat();
+        let rows = self.disk.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+        rows.map(|(_, value)| Core::row_header(value).expect("a stored row can be read")).collect()
     }
 
     /// Rows of the timeline, as they are shown.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::Bytes;
-use kith_client::core::ItemState;
+use kith_client::core::{ItemState, VerifyReport};
 use kith_protocol::codec::{Encoding, decode_link, decode_to_member, decode_to_server, encode_to_server};
 use kith_protocol::content::Content;
 use kith_protocol::ids::{ConnectionId, Millis, PublicKey, RoomId, UnixSeconds};
@@ -14,11 +14,11 @@ use kith_relay::coop::steward::Request;
 use kith_relay::coop::{Effect, Input};
 
 use crate::checks;
-use crate::coop::Coop;
+use crate::coop::{Coop, WALL};
 use crate::dice::Dice;
 use crate::member::{Member, Said};
+use crate::tamper::Tamper;
 
-const WALL: u64 = 1_700_000_000;
 const ROOM_NAME: &str = "the room of this run";
 
 /// How large a run is and how rough.
@@ -160,6 +160,34 @@ pub fn run(seed: u64, plan: Plan) -> Result<Outcome, String> {
 }
 
 impl World {
+    /// A world in calm weather, in which everybody has said something and all is at rest.
+    pub fn calm(seed: u64) -> Result<Self, String> {
+        let mut world = Self::new(seed, Plan { rough_ms: 0, ..Plan::default() });
+        world.settle_in()?;
+        (0..world.members.len()).for_each(|member| world.say(member, member as u64));
+        world.calm_down()?;
+        Ok(world)
+    }
+
+    /// Starts a co-op again with one byte changed, and has a member verify the room. `None`: it could not even begin to.
+    pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
+        let (room, coop) = (self.room?, self.members[member].coop);
+        self.coops[coop].tamper = tamper;
+        self.crash_coop(coop);
+        self.until(10_000, |world| world.members[member].core.is_synced() && world.has_link());
+        self.until(1_000, |_| false);
+        self.members[member].reports.clear();
+        self.members[member].core.verify(&room, stored).ok()?;
+        self.members[member].core.watch(&room, 1);
+        self.member_acts(member);
+        self.until(3_000, |world| !world.members[member].reports.is_empty());
+        self.members[member].reports.pop()
+    }
+
+    fn has_link(&self) -> bool {
+        self.lines.values().any(|line| matches!(line, Line::Link { .. }))
+    }
+
     fn new(seed: u64, plan: Plan) -> Self {
         let mut dice = Dice::new(seed);
         let coops = ["alder.test", "birch.test"].map(|name| Coop::new(name, dice.bytes32(), dice.roll(30)));
@@ -483,8 +511,7 @@ impl World {
     }
 
     fn dial(&mut self) {
-        let has_link = self.lines.values().any(|line| matches!(line, Line::Link { .. }));
-        if has_link {
+        if self.has_link() {
             return;
         }
         if self.coops.iter().any(|coop| coop.machine.is_none()) {

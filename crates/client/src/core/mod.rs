@@ -5,6 +5,7 @@
 
 mod account;
 mod audit;
+mod commits;
 mod compose;
 mod facts;
 mod incoming;

@@ -1,7 +1,7 @@
 //! The only place where bytes become domain types, and the way back.
 //!
-//! Every decoder takes any bytes: the answer is a value within its bounds or a [`DecodeError`], never a panic, and no
-//! allocation is larger than the frame. Unknown fields are dropped (so nothing is signed over a re-encoding); unknown
+//! Every decoder takes any bytes: the answer is a value within its bounds or a [`DecodeError`], never a panic, and what is
+//! allocated is bounded by a multiple of the frame (the items of a list are made before they are counted). Unknown fields are dropped (so nothing is signed over a re-encoding); unknown
 //! frames are errors.
 
 mod content;

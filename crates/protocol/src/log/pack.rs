@@ -98,7 +98,7 @@ fn signed(value: u64) -> Result<i64, PackError> {
 /// Rebuilds the headers. Adds newly named senders to `senders`, which must be complete up to the batch.
 pub fn unpack(entries: &Entries, room: &RoomId, created: UnixSeconds, senders: &mut Vec<Pseudonym>) -> Result<Vec<Unpacked>, PackError> {
     for (i, pseudonym) in entries.new_senders.iter().enumerate() {
-        let at = entries.first_new_sender as usize + i;
+        let at = (entries.first_new_sender as usize).checked_add(i).ok_or(PackError::Sender)?;
         match senders.get(at) {
             Some(known) if known == pseudonym => {}
             None if at == senders.len() && at < SENDERS_MAX && !senders.contains(pseudonym) => senders.push(*pseudonym),
@@ -109,8 +109,11 @@ pub fn unpack(entries: &Entries, room: &RoomId, created: UnixSeconds, senders: &
     let mut unpacked = Vec::with_capacity(entries.entries.len());
     for (i, entry) in entries.entries.iter().enumerate() {
         let sender = *senders.get(entry.sender as usize).ok_or(PackError::Sender)?;
-        let epoch =
-            signed(entries.epoch.0)?.checked_add(entry.epoch_delta).and_then(|epoch| u64::try_from(epoch).ok()).ok_or(PackError::Range)?;
+        let epoch = signed(entries.epoch.0)?
+            .checked_add(entry.epoch_delta)
+            .and_then(|epoch| u64::try_from(epoch).ok())
+            .filter(|epoch| epoch >> 48 == 0)
+            .ok_or(PackError::Range)?;
         let header = Header {
             room: *room,
             seq: Seq(entries.first.0 + i as u64),

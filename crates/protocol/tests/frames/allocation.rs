@@ -114,6 +114,7 @@ fn lists_of_nothing_have_a_price() {
     let prices = [
         price::<ToMember>(member, |items| field(5, items), 8),
         price::<ToMember>(member, |items| field(10, items), 8),
+        price::<ToMember>(member, |items| field(10, items), 12),
         price::<ToMember>(member, |items| field(11, items), 3),
         price::<LinkFrame>(link, |items| field(3, &field(1, items)), 8),
         price::<LinkFrame>(link, |items| field(3, items), 2),

@@ -17,7 +17,7 @@ use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
-use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, room_id};
+use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
 use kith_protocol::sign::Signature;
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
 use proptest::collection::vec;
@@ -191,14 +191,21 @@ fn fetch_group() -> impl Strategy<Value = FetchGroup> + Clone {
     })
 }
 
+fn leave() -> impl Strategy<Value = SignedLeave> + Clone {
+    (pseudonym(), device(), number(), signature()).prop_map(|(sender, device, number, signature)| SignedLeave {
+        id: EntryId { sender, counter: Counter { device, number } },
+        signature,
+    })
+}
+
 fn group() -> impl Strategy<Value = Box<Group>> + Clone {
     let blobs = (blob(), blob(), blob());
     let place = (number(), any::<u32>(), vec(hash(), 0..4), vec(pseudonym(), 0..4), time(), any::<u32>());
-    (blobs, place, attestation_of_number()).prop_map(
-        |((group_info, tree, creation), (size, term, frontier, senders, last_time, next_use), mut attestation)| {
+    (blobs, place, attestation_of_number(), vec(leave(), 0..3)).prop_map(
+        |((group_info, tree, creation), (size, term, frontier, senders, last_time, next_use), mut attestation, leaves)| {
             attestation.checkpoint.room = room_id(&creation);
             let term = Term(term);
-            Box::new(Group { group_info, tree, creation, size, term, frontier, senders, last_time, next_use, attestation })
+            Box::new(Group { group_info, tree, creation, size, term, frontier, senders, last_time, next_use, attestation, leaves })
         },
     )
 }
@@ -386,7 +393,12 @@ fn room_context() -> impl Strategy<Value = RoomContext> + Clone {
 
 fn snapshot_sender() -> impl Strategy<Value = Sender> {
     let standing = (0..4u32).prop_map(|number| Standing::from_number(number).unwrap());
-    (pseudonym(), standing, coop_name()).prop_map(|(pseudonym, standing, coop)| Sender { pseudonym, standing, coop })
+    (pseudonym(), standing, coop_name(), option::of(leave())).prop_map(|(pseudonym, standing, coop, leave)| Sender {
+        pseudonym,
+        standing,
+        coop,
+        leave,
+    })
 }
 
 macro_rules! single {

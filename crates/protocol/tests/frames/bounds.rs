@@ -115,6 +115,9 @@ fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("frontier", &|x, past| x.frontier = list(Hash([1; 32]), limits::TREE_LEVELS_MAX, past));
     bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));
     bound("time", &|x, past| x.last_time = UnixSeconds(number(past)));
+    bound("leaves", &|x, past| x.leaves = list(x.leaves[0], limits::SENDERS_MAX, past));
+    bound("device", &|x, past| x.leaves[0].id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
+    bound("counter", &|x, past| x.leaves[0].id.counter.number = number(past));
     bound("size", &|x, past| x.attestation.checkpoint.size = number(past));
     bound("marks", &|x, past| x.attestation.marks = list(x.attestation.marks[0].clone(), limits::MARKS_MAX, past));
     bound("time", &|x, past| x.attestation.marks[0].cosignature.as_mut().unwrap().0 = UnixSeconds(number(past)));

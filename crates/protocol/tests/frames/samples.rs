@@ -16,7 +16,7 @@ use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
-use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, room_id};
+use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
 use kith_protocol::sign::Signature;
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
 
@@ -67,6 +67,11 @@ fn attestation_of_number() -> Attestation {
     attestation(RoomId([0; 32]))
 }
 
+fn leave(fill: u8) -> SignedLeave {
+    let counter = Counter { device: 1, number: 131 };
+    SignedLeave { id: EntryId { sender: Pseudonym([fill; 16]), counter }, signature: signature(0xee) }
+}
+
 pub fn group() -> Group {
     let creation = bytes("exact creation");
     Group {
@@ -80,6 +85,7 @@ pub fn group() -> Group {
         senders: vec![PSEUDONYM, Pseudonym([0x23; 16])],
         last_time: TIME,
         next_use: 3,
+        leaves: vec![leave(0x22), leave(0x23)],
     }
 }
 
@@ -285,7 +291,12 @@ pub fn room_snapshot() -> Samples<RoomSnapshot> {
 }
 
 pub fn group_snapshot() -> Samples<GroupSnapshot> {
-    let sender = |fill, standing| Sender { pseudonym: Pseudonym([fill; 16]), standing, coop: name("alder.test") };
+    let sender = |fill, standing| Sender {
+        pseudonym: Pseudonym([fill; 16]),
+        standing,
+        coop: name("alder.test"),
+        leave: (standing == Standing::Left).then(|| leave(fill)),
+    };
     let snapshot = GroupSnapshot {
         creation: bytes("creation"),
         group_info: bytes("group info"),

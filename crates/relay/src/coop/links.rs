@@ -142,8 +142,19 @@ impl Coop {
             // A room without a log waits for the hub to order the join first.
             if self.rooms.get(&number).is_some_and(|room| room.log().is_some()) {
                 self.follow_room(number);
+                self.attest_again(number);
             }
             self.forward(number);
+        }
+    }
+
+    /// The hub may have been away when this mirror's newest mark was sent.
+    fn attest_again(&mut self, number: RoomNumber) {
+        let (root, key, wall) = (self.secrets.root.clone(), self.me.key, self.wall);
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let size = room.durable();
+        if let Some(mark) = room.committed(&root, &key, wall, size) {
+            self.attest_to_hub(number, size, mark);
         }
     }
 

@@ -141,12 +141,13 @@ impl Pins for NeighbourTable {
 }
 
 impl Coop {
-    pub fn new(me: CoopId, secrets: Secrets, boot: Boot) -> Self {
+    /// `wall` is the time of the start.
+    pub fn new(me: CoopId, secrets: Secrets, boot: Boot, wall: UnixSeconds) -> Self {
         let mut coop = Self {
             me,
             secrets,
             now: Millis(0),
-            wall: UnixSeconds(0),
+            wall,
             rooms: BTreeMap::new(),
             room_numbers: BTreeMap::new(),
             next_room: 1,
@@ -180,7 +181,9 @@ impl Coop {
             next_read: 1,
             draining: false,
         };
-        for room in boot.rooms {
+        for mut room in boot.rooms {
+            // What is on disk is held: this co-op says so again, for its marks are not stored with each append.
+            room.committed(&coop.secrets.root, &coop.me.key, wall, room.durable());
             coop.next_room = coop.next_room.max(room.number.0 + 1);
             coop.room_numbers.insert(room.id, room.number);
             coop.rooms.insert(room.number, room);
