@@ -43,6 +43,10 @@ impl Coop {
         coop
     }
 
+    pub fn root(&self) -> SecretKey {
+        self.secrets.root.clone()
+    }
+
     /// From what is durable.
     pub fn start(&mut self) {
         let boot = boot(&View { store: &self.store, tamper: self.tamper }, &self.id.name)

@@ -184,6 +184,11 @@ impl World {
         self.members[member].reports.pop()
     }
 
+    /// The link with which everybody joined.
+    pub fn invite_link(&self) -> Option<RoomLink> {
+        self.invite.as_ref().and_then(|(_, link)| RoomLink::parse(link).ok())
+    }
+
     fn has_link(&self) -> bool {
         self.lines.values().any(|line| matches!(line, Line::Link { .. }))
     }

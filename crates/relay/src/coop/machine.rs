@@ -56,6 +56,11 @@ pub(super) enum After {
     FollowNew {
         room: RoomNumber,
     },
+    /// A new member's device is durable: its rooms can be read.
+    StartSync {
+        connection: ConnectionId,
+        device: DeviceHandle,
+    },
 }
 
 /// Who is waiting for a read.
@@ -328,6 +333,7 @@ impl Coop {
             After::FetchGroup { connection, fetch } => self.fetch_group(connection, fetch, false),
             After::PeerFetchGroup { connection, fetch } => self.peer_fetch_group(connection, fetch, false),
             After::FollowNew { room } => self.follow_room(room),
+            After::StartSync { connection, device } => self.start_sync(connection, device),
         }
     }
 

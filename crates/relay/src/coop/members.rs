@@ -121,7 +121,8 @@ impl Coop {
         }
         self.reply_after_commit(connection, &ToMember::Registered { device: row.handle, number: row.number });
         self.reply_after_commit(connection, &ToMember::Ready);
-        self.start_sync(connection, row.handle);
+        self.strangers.remove(&connection);
+        self.after.push(After::StartSync { connection, device: row.handle });
     }
 
     fn new_member(&mut self, invite: PublicKey, uses: u32, key: PublicKey) -> DeviceRow {
@@ -151,7 +152,7 @@ impl Coop {
         self.start_sync(connection, device);
     }
 
-    fn start_sync(&mut self, connection: ConnectionId, device: DeviceHandle) {
+    pub(super) fn start_sync(&mut self, connection: ConnectionId, device: DeviceHandle) {
         self.strangers.remove(&connection);
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.syncing = true;
