@@ -254,7 +254,15 @@ impl Session {
     /// Waits until an item has come as far as asked.
     async fn until_item(&mut self, room: &RoomId, item: u64, until: Until) -> Result<ItemState> {
         let room = *room;
+        if until == Until::Held {
+            // Marks are over places in the log: first it needs one.
+            Box::pin(self.until_item(&room, item, Until::Ordered)).await?;
+        }
         let mut watched = Instant::now();
+        if until == Until::Held {
+            self.ask_marks(&room).await?;
+            watched += Duration::from_millis(400);
+        }
         loop {
             let step = (Instant::now() + Duration::from_millis(500)).min(self.deadline);
             let outcome = self

@@ -60,7 +60,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(2 * 1024)
+        .read_buffer_size(1024)
         .write_buffer_size(4 * 1024)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(MEMBER_FRAME_BYTES_MAX))

@@ -72,7 +72,8 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     ];
     tracing::info!(coop = %folder.coop.name, listen = %folder.config.listen, links = %folder.config.link_listen, "serving");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let outcome = driver.run(stopping).await;
+    // A task of its own, so that waking a session is a matter among the runtime's threads.
+    let outcome = tokio::spawn(driver.run(stopping)).await.context("the co-op's machine failed")?;
     serving.store(false, Ordering::Relaxed);
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(folder.path.join("admin.sock"));

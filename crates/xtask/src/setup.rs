@@ -54,6 +54,15 @@ pub fn has(program: &str, argument: &str) -> bool {
     Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Installs a Debian package if a program of it is missing.
+pub fn need_program(program: &str, package: &str) -> Result<()> {
+    if has(program, "--version") {
+        return Ok(());
+    }
+    run(command("apt-get").args(["update", "-qq"]))?;
+    run(command("apt-get").args(["install", "-y", "-qq", package]))
+}
+
 /// Installs a cargo subcommand if it is missing.
 pub fn need_cargo_tool(subcommand: &str) -> Result<()> {
     if has("cargo", "--list") && cargo(&[subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::setup::{cargo, command, has, need_cargo_tool, run, target_dir};
+use crate::setup::{cargo, command, need_cargo_tool, need_program, run, target_dir};
 
 /// All tests: the pure ones, the stores, and the real binaries.
 pub fn test() -> Result<()> {
@@ -16,10 +16,9 @@ pub fn test() -> Result<()> {
 pub fn check() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    if has("systemd-analyze", "--version") {
-        run(&mut cargo(&["build", "-p", "kith-relay", "--bin", "kithd"]))?;
-        run(command("bash").arg("deploy/check.sh").arg(target_dir().join("debug/kithd")))?;
-    }
+    need_program("systemd-analyze", "systemd")?;
+    run(&mut cargo(&["build", "-p", "kith-relay", "--bin", "kithd"]))?;
+    run(command("bash").arg("deploy/check.sh").arg(target_dir().join("debug/kithd")))?;
     crate::wasm::check()
 }
 

@@ -38,7 +38,7 @@ fn scene() -> Scene {
     let state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
     let mut room = Room::restore(row, coop.id.name.clone(), &state).unwrap();
     let root = coop.root();
-    room.committed(&root, &coop.id.key, NOW, room.durable());
+    room.committed(&root, NOW, room.durable());
     let cedar = SecretKey::from_seed([77; 32]);
     let cedar_id = Coop { name: "cedar.test".parse().unwrap(), key: cedar.public() };
     Scene { room, hub: coop.id.clone(), root, cedar: (cedar, cedar_id), invite }

@@ -25,11 +25,14 @@ use crate::pack::{unpack as unpack_content, unpad};
 
 /// Items that got their place, remembered for whoever asks.
 const DONE_MAX: usize = 64;
+/// Entries after which a cursor is told even while there is much to do.
+const CURSOR_EVERY: u64 = 64;
 
 impl Core {
     /// This session's view of a room's log, begun where this device's copy stands.
     fn view(&mut self, room: &RoomId) -> Option<&mut LogView> {
         let state = self.rooms.get(room)?;
+        self.session.cursors.entry(*room).or_insert(state.size);
         let view = self.session.logs.entry(*room).or_insert_with(|| {
             let frontier = Self::applied(state);
             let roots = VecDeque::from([(frontier.size(), frontier.root())]);
@@ -242,13 +245,30 @@ impl Core {
         let row = RowState { header: header.encode().to_vec(), what };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
         self.rows.push((row_key(room, header.seq), Some(value)));
-        if let Some(number) = state.number {
-            let next = Seq(state.size);
-            // One cursor for a run of entries: only the last of a step is sent.
-            self.sends.retain(|frame| !matches!(frame, ToServer::Cursor { room, .. } if room.0 == number));
-            self.sends.push(ToServer::Cursor { room: RoomNumber(number), next });
+        let is_due = self.session.cursors.get(room).is_none_or(|sent| state.size - sent >= CURSOR_EVERY);
+        if is_due {
+            self.send_cursor(room);
         }
         self.touch(room);
+    }
+
+    /// Tells the server how far this device has come, so that the next session begins there.
+    fn send_cursor(&mut self, room: &RoomId) {
+        let Some(state) = self.rooms.get(room) else { return };
+        let (Some(number), next) = (state.number, Seq(state.size)) else { return };
+        self.session.cursors.insert(*room, state.size);
+        self.sends.push(ToServer::Cursor { room: RoomNumber(number), next });
+    }
+
+    /// Cursors that have moved since they were last told: sent when there is nothing else to do, and before closing.
+    pub fn send_cursors(&mut self) {
+        let moved = |(room, state): (&RoomId, &RoomState)| {
+            let sent = self.session.cursors.get(room).copied();
+            (self.session.ready && state.size > 0 && sent.is_some_and(|sent| sent < state.size)).then_some(*room)
+        };
+        let rooms: Vec<RoomId> = self.rooms.iter().filter_map(moved).collect();
+        rooms.iter().for_each(|room| self.send_cursor(room));
+        self.finish();
     }
 
     /// One's own message: the content is in the outbox, for nobody can decrypt what they encrypted.

@@ -163,6 +163,8 @@ pub(super) struct Session {
     /// Rooms where the server asked for patience, until the next tick.
     pub paused: BTreeSet<RoomId>,
     pub watching: BTreeSet<RoomId>,
+    /// How far the server was told that this device has come.
+    pub cursors: BTreeMap<RoomId, u64>,
 }
 
 pub struct Core {
@@ -346,8 +348,8 @@ impl Core {
         if !self.session.paused.is_empty() {
             self.session.paused.clear();
             self.pump();
-            self.finish();
         }
+        self.send_cursors();
     }
 
     /// Sends what can be sent now.

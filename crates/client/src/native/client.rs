@@ -166,6 +166,10 @@ impl Client {
     }
 
     pub async fn close(&mut self) {
+        if self.connection.is_some() {
+            // What the server is not told now it sends again next time: no loss, so no error either.
+            let _ = self.run(Core::send_cursors).await;
+        }
         if let Some(connection) = self.connection.take() {
             connection.close().await;
         }

@@ -16,7 +16,7 @@ use kith_storage::{LogRow, Write};
 
 use super::machine::{Coop, Reader};
 use super::types::{Effect, Read};
-use crate::room::Committed;
+use crate::room::{Committed, Room};
 use crate::session::Subscription;
 
 /// How far a mirror has been sent a room that this co-op orders.
@@ -62,9 +62,9 @@ impl Coop {
     pub(super) fn grown(&mut self, committed: Committed) {
         let number = committed.room;
         let size = committed.rows.last().map_or(0, |(header, _)| header.seq.0 + 1);
-        let (root, key, wall) = (self.secrets.root.clone(), self.me.key, self.wall);
+        let (root, wall) = (self.secrets.root.clone(), self.wall);
         let Some(room) = self.rooms.get_mut(&number) else { return };
-        let mark = room.committed(&root, &key, wall, size);
+        let mark = room.committed(&root, wall, size);
         let is_hub = room.is_hub();
         for (header, _) in &committed.rows {
             self.outbox.remove(number, &header.id);
@@ -143,8 +143,9 @@ impl Coop {
 
     /// A session is sent a room from there on.
     pub(super) fn subscribe(&mut self, connection: ConnectionId, number: RoomNumber, from: Seq) {
+        let Some(durable) = self.rooms.get(&number).map(Room::durable) else { return };
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        let subscription = Subscription { next: from, reading: false, lagging: false, behind: true };
+        let subscription = Subscription { next: from, reading: false, lagging: false, behind: from.0 < durable };
         session.subscriptions.insert(number, subscription);
         let subscribers = self.subscribers.entry(number).or_default();
         if !subscribers.contains(&connection) {

@@ -150,10 +150,10 @@ impl Coop {
 
     /// The hub may have been away when this mirror's newest mark was sent.
     fn attest_again(&mut self, number: RoomNumber) {
-        let (root, key, wall) = (self.secrets.root.clone(), self.me.key, self.wall);
+        let (root, wall) = (self.secrets.root.clone(), self.wall);
         let Some(room) = self.rooms.get_mut(&number) else { return };
         let size = room.durable();
-        if let Some(mark) = room.committed(&root, &key, wall, size) {
+        if let Some(mark) = room.committed(&root, wall, size) {
             self.attest_to_hub(number, size, mark);
         }
     }

@@ -64,6 +64,15 @@ impl Ledger {
         Ok(Some(attestation))
     }
 
+    /// This co-op's own mark, which it has just signed.
+    pub fn mark_own(&mut self, size: u64, mark: Mark) {
+        if let Some(attestation) = self.recent.iter_mut().rev().find(|recent| recent.checkpoint.size == size) {
+            note_held(&mut self.held, &mark.coop, size);
+            attestation.marks.retain(|known| known.coop != mark.coop);
+            attestation.marks.push(mark);
+        }
+    }
+
     /// The newest checkpoint of at least `size`, and of no more than is `durable`, that at least `held` co-ops hold.
     pub fn find(&self, size: u64, durable: u64, held: usize) -> Option<&Attestation> {
         let fits = |recent: &&Attestation| (size..=durable).contains(&recent.checkpoint.size) && recent.holders().count() >= held;

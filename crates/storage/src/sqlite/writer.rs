@@ -21,6 +21,8 @@ pub(super) const COMMITS_QUEUED_MAX: usize = limits::INPUTS_PER_ROUND_MAX;
 const GROUP_COMMITS_MAX: usize = COMMITS_QUEUED_MAX;
 /// Pages of the write-ahead log that are moved into the database when as many wait (SQLite's own default).
 const CHECKPOINT_PAGES: i64 = 1_000;
+/// Groups of commits between two looks at the write-ahead log's length.
+const CHECKPOINT_LOOK: u64 = 8;
 
 /// A list of writes, and where its outcome goes.
 pub(super) struct Commit {
@@ -31,6 +33,7 @@ pub(super) struct Commit {
 /// Until every sender is gone and what they sent is done.
 pub(super) async fn run(mut conn: SqliteConnection, mut commits: mpsc::Receiver<Commit>) -> Result<()> {
     let mut failed: Option<StoreError> = None;
+    let mut groups = 0u64;
     let mut waiting = Vec::new();
     while commits.recv_many(&mut waiting, GROUP_COMMITS_MAX).await > 0 {
         let (lists, acks): (Vec<_>, Vec<_>) = waiting.drain(..).map(|commit| (commit.writes, commit.done)).unzip();
@@ -42,8 +45,9 @@ pub(super) async fn run(mut conn: SqliteConnection, mut commits: mpsc::Receiver<
             // Whoever has gone away meanwhile does not want to know.
             let _ = ack.send(outcome);
         }
-        // After the acknowledgements, which need not wait for it.
-        if failed.is_none() {
+        // After the acknowledgements, which need not wait for it; and not each time, for asking costs a trip of its own.
+        groups += 1;
+        if failed.is_none() && groups % CHECKPOINT_LOOK == 0 {
             failed = checkpoint(&mut conn).await.err();
         }
     }
