@@ -47,7 +47,7 @@ pub(super) async fn run(mut conn: SqliteConnection, mut commits: mpsc::Receiver<
         }
         // After the acknowledgements, which need not wait for it; and not each time, for asking costs a trip of its own.
         groups += 1;
-        if failed.is_none() && groups % CHECKPOINT_LOOK == 0 {
+        if failed.is_none() && groups.is_multiple_of(CHECKPOINT_LOOK) {
             failed = checkpoint(&mut conn).await.err();
         }
     }
