@@ -110,6 +110,7 @@ async fn say(device: &mut Device, room: &RoomId, text: &str) -> anyhow::Result<(
 async fn resume(report: &mut Report, coop: &Coop, device: &mut Device, room: &RoomId) -> anyhow::Result<()> {
     // The cursor waits lazily to be written; the next commit takes it along.
     catch_up(device, room).await?;
+    device.tell_cursors().await?;
     coop.invite(1)?;
     device.connect().await?;
     device.sync().await?;

@@ -67,6 +67,13 @@ impl Device {
         self.core.handle_disconnected();
     }
 
+    /// Tells the server how far this device has come, as the native client does before it closes.
+    pub async fn tell_cursors(&mut self) -> anyhow::Result<()> {
+        self.core.send_cursors();
+        self.checked()?;
+        self.flush().await
+    }
+
     pub fn meter(&self) -> Bytes {
         self.connection.as_ref().map_or(Bytes { up: 0, down: 0 }, |(_, meter)| meter.read())
     }

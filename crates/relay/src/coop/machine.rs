@@ -61,6 +61,10 @@ pub(super) enum After {
         connection: ConnectionId,
         device: DeviceHandle,
     },
+    ReadCursors {
+        connection: ConnectionId,
+        device: DeviceHandle,
+    },
 }
 
 /// Who is waiting for a read.
@@ -269,6 +273,13 @@ impl Coop {
         self.lazy_since.get_or_insert(self.now);
     }
 
+    /// Puts waiting writes into the next transaction. `true`: something is not durable yet.
+    pub(super) fn flush_lazy_writes(&mut self) -> bool {
+        self.writes.append(&mut self.lazy);
+        self.lazy_since = None;
+        !self.writes.is_empty() || self.in_flight.is_some()
+    }
+
     pub(super) fn touched(&mut self, room: RoomNumber) {
         if !self.dirty.contains(&room) {
             self.dirty.push(room);
@@ -333,6 +344,9 @@ impl Coop {
             After::FetchGroup { connection, fetch } => self.fetch_group(connection, fetch, false),
             After::PeerFetchGroup { connection, fetch } => self.peer_fetch_group(connection, fetch, false),
             After::FollowNew { room } => self.follow_room(room),
+            After::ReadCursors { connection, device } => {
+                self.read(Reader::Cursors { connection }, Read::Cursors { device });
+            }
             After::StartSync { connection, device } => self.start_sync(connection, device),
         }
     }

@@ -157,7 +157,12 @@ impl Coop {
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.syncing = true;
         }
-        self.read(Reader::Cursors { connection }, Read::Cursors { device });
+        // A cursor that the device told a moment ago, perhaps on another connection, counts.
+        if self.flush_lazy_writes() {
+            self.after.push(After::ReadCursors { connection, device });
+        } else {
+            self.read(Reader::Cursors { connection }, Read::Cursors { device });
+        }
     }
 
     pub(super) fn cursors_read(&mut self, connection: ConnectionId, cursors: Vec<(RoomNumber, Seq)>) {
