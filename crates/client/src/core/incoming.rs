@@ -46,6 +46,9 @@ impl Core {
         let Some(room) = self.room_by_number(entries.room) else { return };
         let Some(state) = self.rooms.get(&room) else { return };
         let (created, term) = (UnixSeconds(state.created), Self::term(state));
+        // Where the server begins tells where it believes this device to be.
+        let told = self.session.cursors.entry(room).or_insert(entries.first.0);
+        *told = (*told).min(entries.first.0);
         let Some(view) = self.view(&room) else { return };
         let size = view.frontier.size();
         if entries.first.0 > size {
