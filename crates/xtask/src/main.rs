@@ -31,7 +31,7 @@ enum Task {
     },
     /// Set up and pass all tests.
     Test,
-    /// Formatting, lints, the rules of the house, dependencies, and the wasm build of the client.
+    /// Formatting, lints, the systemd unit, and the wasm build of the client. The rules of the house are tests.
     Check,
     /// Measure. Without a name, everything.
     Bench {

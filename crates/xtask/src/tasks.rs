@@ -12,7 +12,7 @@ pub fn test() -> Result<()> {
     run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).env("KITH_BIN_DIR", bins))
 }
 
-/// Formatting, lints, tidy (a test of its own), dependencies, and the client for wasm32.
+/// Formatting, lints, the systemd unit, and the client for wasm32. The rules of the house are tests.
 pub fn check() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

@@ -128,7 +128,7 @@ impl Core {
         if audit.own_root != Some(Self::applied(state).root()) {
             return Err("the log is not the one that this device has followed".to_owned());
         }
-        if attestation.hub.as_str() != state.hub_name || attestation.checkpoint.term != Self::hub_term(state) {
+        if attestation.hub.as_str() != state.hub_name || attestation.checkpoint.term != Self::term(state) {
             return Err("the checkpoint is not the hub's".to_owned());
         }
         let key_of = |name: &CoopName| state.coops.get(name.as_str()).copied().map(PublicKey);

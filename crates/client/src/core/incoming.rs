@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use kith_protocol::codec;
 use kith_protocol::content::Content;
 use kith_protocol::frank::Franking;
-use kith_protocol::ids::{CoopName, Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::ids::{CoopName, Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::limits::PAST_EPOCHS_MAX;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
@@ -388,9 +388,5 @@ impl Core {
         if let Err(error) = Group::forget(&self.provider, room) {
             tracing::warn!(%error, "a room's keys could not be forgotten");
         }
-    }
-
-    pub(super) fn hub_term(state: &RoomState) -> Term {
-        Term(state.term)
     }
 }

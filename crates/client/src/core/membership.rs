@@ -293,7 +293,7 @@ impl Core {
         let header = Header {
             room: *room,
             seq: Seq(0),
-            term: Self::hub_term(state),
+            term: Self::term(state),
             epoch: Epoch(0),
             kind: Kind::Creation,
             id: kith_protocol::ids::EntryId { sender, counter: kith_protocol::ids::Counter { device, number: 1 } },

@@ -2,7 +2,6 @@
 //! they mean is the machine's.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,6 +146,3 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     };
     tokio::select! { () = reads => {}, () = writes => {} }
 }
-
-/// One identity for all links of this process.
-pub type SharedIdentity = Arc<LinkIdentity>;

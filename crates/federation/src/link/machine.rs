@@ -9,19 +9,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use kith_protocol::agreement::{Agreement, LinkCertificate};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
-use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_DEAD_MS, LINK_PING_MS, NEIGHBOURS_MAX, ROOMS_MAX};
+use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_DEAD_MS, LINK_PING_MS, ROOMS_MAX};
 use kith_protocol::link::{Batch, LinkFrame, Submission, VERSION};
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 use kith_protocol::member::{FetchGroup, Group, RequestId};
 use kith_protocol::sign::{SecretKey, Signature};
 
 use super::error::Refusal;
-
-const _: () = assert!(NEIGHBOURS_MAX > 0);
 
 /// What this co-op pinned.
 pub trait Pins {
@@ -332,11 +329,6 @@ impl Link {
     }
 }
 
-/// The document's bytes, for a steward to read.
-pub fn agreement_document(me: &Coop, peer: &Coop) -> Bytes {
-    Agreement::between(me.clone(), peer.clone()).document().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,7 +425,7 @@ mod tests {
         assert_eq!(right.handle_frame(NOW, WALL, early, &b), Err(Refusal::OutOfTurn));
         let mut right = open(&b, &a, false);
         right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
-        let forged = LinkFrame::Agreement { document: Bytes::new(), signature: Signature([1; 64]) };
+        let forged = LinkFrame::Agreement { document: bytes::Bytes::new(), signature: Signature([1; 64]) };
         assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Err(Refusal::Agreement));
     }
 
