@@ -33,7 +33,8 @@ struct Scene {
 /// The hub's room after a start, open for one more join.
 fn scene() -> Scene {
     let world = World::calm(11).unwrap();
-    let (coop, invite) = (&world.coops[0], world.invite_link().unwrap().invite);
+    let coop = &world.coops[world.members[world.circles[0].creator].coop];
+    let invite = world.invite_link().unwrap().invite;
     let row = coop.store.rooms().now_or_never().unwrap().unwrap().remove(0);
     let state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
     let mut room = Room::restore(row, coop.id.name.clone(), &state).unwrap();
