@@ -40,6 +40,10 @@ pub const DEVICES_MAX: usize = 16;
 pub const ROOM_INVITES_MAX: usize = 32;
 /// Most roles granted in a room.
 pub const ROLE_GRANTS_MAX: usize = 64;
+/// Most terms of a room: how often its hub can change.
+pub const TERMS_MAX: usize = 1_000;
+/// Messages without a place in one frame to a member.
+pub const PROVISIONALS_MAX: usize = 64;
 /// Most voters of a room.
 pub const VOTERS_MAX: usize = 15;
 /// Most times that one invite can be used.
@@ -110,6 +114,10 @@ pub const ROOMS_MAX: usize = 100_000;
 pub const LINK_RETRY_FIRST_MS: u64 = 200;
 /// No retry of a lost link waits longer, milliseconds.
 pub const LINK_RETRY_MS_MAX: u64 = 1_500;
+/// A room's hub must have been out of reach for this time before a voter asks for another, milliseconds.
+pub const HUB_SILENCE_MS: u64 = 20_000;
+/// A candidate waits this long for votes before it tries again in a newer term, milliseconds.
+pub const CANDIDACY_MS: u64 = 4_000;
 /// Silence on a link after which a ping is sent, milliseconds.
 pub const LINK_PING_MS: u64 = 5_000;
 /// Silence on a link after which it is closed, milliseconds.

@@ -31,10 +31,14 @@ pub enum Label {
     LinkKey,
     /// A co-op agrees to an agreement.
     Agreement,
+    /// A voter seats a hub.
+    Vote,
+    /// A mirror has taken a member's message that has no place yet.
+    Provisional,
 }
 
 impl Label {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -44,6 +48,8 @@ impl Label {
         Self::Franking,
         Self::LinkKey,
         Self::Agreement,
+        Self::Vote,
+        Self::Provisional,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -57,6 +63,8 @@ impl Label {
             Self::Franking => "kith/franking/v1",
             Self::LinkKey => "kith/link-key/v1",
             Self::Agreement => "kith/agreement/v1",
+            Self::Vote => "kith/vote/v1",
+            Self::Provisional => "kith/provisional/v1",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey};
+use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId};
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::sign::SecretKey;
 use kith_relay::admin::{self, NeighbourLine};
@@ -58,6 +58,21 @@ enum Command {
     /// Neighbouring co-ops, with which rooms are shared.
     #[command(subcommand)]
     Neighbour(Neighbour),
+    /// Rooms that this co-op holds.
+    #[command(subcommand)]
+    Room(Room),
+}
+
+#[derive(Subcommand)]
+enum Room {
+    /// Have another of the room's voters order it from now on. Members notice nothing.
+    Handover {
+        folder: PathBuf,
+        /// The room's id, as `kith rooms` shows it to its members.
+        room: RoomId,
+        /// The neighbour that takes it over.
+        to: CoopName,
+    },
 }
 
 #[derive(Subcommand)]
@@ -124,6 +139,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             ask(&folder, Request::AddNeighbour { coop, address }).await?;
             println!("{name} is added. Traffic starts once its steward has added this co-op too.");
+            Ok(())
+        }
+        Command::Room(Room::Handover { folder, room, to }) => {
+            ask(&folder, Request::HandOver { room, to: to.clone() }).await?;
+            println!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
             Ok(())
         }
         Command::Neighbour(Neighbour::List { folder, json }) => {

@@ -4,6 +4,8 @@
 //! them into tests; [`everything`] reads all there is, to hold one store against another. Every statement of every
 //! backend is exercised here.
 
+mod cuts;
+
 use bytes::Bytes;
 use kith_protocol::ids::{
     AccountHandle, Coop, Counter, DeviceHandle, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
@@ -14,6 +16,8 @@ use kith_protocol::log::merkle::{
     verify_consistency, verify_inclusion,
 };
 use kith_protocol::sign::Signature;
+
+pub use cuts::{a_cut_is_within_the_log, a_log_is_cut_with_its_state, a_vote_stays};
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
 
@@ -32,6 +36,9 @@ macro_rules! conformance {
             numbers_and_ids_of_rooms_are_new,
             only_an_empty_room_can_be_dropped,
             a_rooms_state_follows_its_log,
+            a_log_is_cut_with_its_state,
+            a_cut_is_within_the_log,
+            a_vote_stays,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
             pending_entries_keep_their_order,
@@ -313,6 +320,7 @@ pub async fn a_rooms_state_follows_its_log(store: &impl Store) {
         group: first.group,
         checkpoint: Some(first.checkpoint),
         marked: Some(Bytes::from_static(b"mark 1")),
+        vote: None,
     };
     assert_eq!(state().await, expected);
 

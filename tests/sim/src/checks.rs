@@ -64,8 +64,13 @@ fn no<T>(check: Check, what: String) -> Result<T, Violation> {
     Err(Violation::new(check, what))
 }
 
-fn hub_of(world: &World, circle: &Circle) -> usize {
-    world.members[circle.creator].coop
+/// Whom the newest term that any co-op knows seated; a co-op that is down counts by its store when it is up again.
+pub fn hub_of(world: &World, circle: &Circle) -> usize {
+    let rooms = world.coops.iter().filter_map(|coop| coop.room(&circle.id));
+    let newest = rooms.filter(|room| room.log().is_some()).max_by_key(|room| room.term());
+    let name = newest.map(|room| room.hub.name.clone());
+    let at = name.and_then(|name| world.coops.iter().position(|coop| coop.id.name == name));
+    at.unwrap_or(world.members[circle.creator].coop)
 }
 
 /// Members of the room at that co-op keep it in touch with the hub, as far as the hub knows.

@@ -190,6 +190,15 @@ impl World {
         self.clock.after(delay, Event::Restart { coop, life });
     }
 
+    /// Dies, and comes back only after that time.
+    pub fn be_absent(&mut self, coop: usize, for_ms: u64) {
+        self.coops[coop].crash();
+        self.witness_crash(coop);
+        self.cut_all(Place::Coop(coop));
+        let life = self.coops[coop].life;
+        self.clock.after(for_ms, Event::Restart { coop, life });
+    }
+
     pub(crate) fn restart(&mut self, coop: usize) {
         self.coops[coop].start(self.clock.now());
         self.note(|_| format!("co-op {coop} is back"));

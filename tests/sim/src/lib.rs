@@ -21,5 +21,6 @@ pub mod wire;
 pub mod witness;
 pub mod world;
 
+pub use checks::hub_of;
 pub use plan::Plan;
 pub use world::{Failure, Outcome, World, run};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_client::core::machine::is_loaded;
+use kith_client::core::machine::{is_loaded, row_key};
 use kith_client::core::{Core, Effect, Event, ItemState, Row, VerifyReport};
 use kith_protocol::ids::{ConnectionId, RoomId, UnixSeconds};
 use kith_protocol::member::ToServer;
@@ -77,6 +77,12 @@ impl Member {
                             None => drop(self.disk.remove(&key)),
                         }
                     }
+                }
+                Effect::Load { room, from } => {
+                    let prefix = [&b"t"[..], &room.0].concat();
+                    let rows = self.disk.range(row_key(&room, from)..).take_while(|(key, _)| key.starts_with(&prefix));
+                    let rows: Vec<Vec<u8>> = rows.map(|(_, value)| value.clone()).collect();
+                    self.core.handle_rows(&room, &rows);
                 }
                 Effect::Send(frame) if !torn => step.sends.push(frame),
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),

@@ -16,6 +16,8 @@ pub struct Plan {
     /// In all, spread over the co-ops.
     pub members: usize,
     pub rooms: usize,
+    /// Co-ops whose votes count in each room, where as many have members in it.
+    pub voters: usize,
     /// What members do while the weather is rough.
     pub acts: u64,
     /// Faults that are begun meanwhile, about.
@@ -42,6 +44,7 @@ impl Plan {
         coops: 2,
         members: 2,
         rooms: 1,
+        voters: 1,
         acts: 24,
         faults: 24,
         rough_ms: 30 * SECOND,
@@ -79,6 +82,11 @@ impl Plan {
                 ..Self::PAIR
             },
         };
+        // Every other world in which a room can have three voters has rooms that outlive their hubs.
+        if plan.coops >= 3 && dice.roll(2) == 0 {
+            plan.voters = if plan.coops >= 5 && dice.roll(2) == 0 { 5 } else { 3 };
+            plan.rough_ms = plan.rough_ms.max(150 * SECOND);
+        }
         // The same number of faults, stretched: outages last as long as the weather lets them.
         plan.rough_ms = match dice.roll(200) {
             0 => dice.between(2 * DAY, 14 * DAY),

@@ -3,8 +3,9 @@
 use kith_client::core::{ItemState, timeline};
 use kith_protocol::content::{CheckIn, Content};
 use kith_protocol::error::Code;
-use kith_protocol::ids::RoomId;
+use kith_protocol::ids::{CoopName, RoomId};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
+use kith_protocol::log::voters::Voters;
 use kith_protocol::sign::SecretKey;
 use kith_relay::coop::Input;
 use kith_relay::coop::steward::Request;
@@ -54,7 +55,7 @@ impl World {
         }
         let settled = |world: &Self| world.circles.iter().all(|circle| world.has_settled(circle));
         if self.until(SETTLE_MS_MAX, settled)? {
-            return Ok(());
+            return (0..self.circles.len()).try_for_each(|at| self.give_votes(at));
         }
         let phases: Vec<Vec<&str>> = self
             .circles
@@ -68,6 +69,38 @@ impl World {
         circle.link.is_some()
             && circle.offers.is_empty()
             && circle.invited.iter().all(|member| self.members[*member].core.phase_name(&circle.id) == "active")
+    }
+
+    /// Other co-ops get a vote, one at a time; on the way from one to three a third breaks ties.
+    fn give_votes(&mut self, at: usize) -> Result<(), Violation> {
+        let (room, creator) = (self.circles[at].id, self.circles[at].creator);
+        let mut names: Vec<CoopName> = vec![self.coops[self.members[creator].coop].id.name.clone()];
+        for member in self.circles[at].invited.clone() {
+            let name = self.coops[self.members[member].coop].id.name.clone();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.truncate(self.plan.voters);
+        if names.len() < 3 {
+            return Ok(());
+        }
+        for count in 2..=names.len() {
+            let tie_breaker = (count == 2).then(|| names[2].clone());
+            let voters = Voters { names: names[..count].to_vec(), tie_breaker };
+            let wall = self.members[creator].wall(self.clock.now());
+            let item = self.members[creator].core.set_voters(wall, &room, &voters);
+            item.map_err(|error| Violation::new(Check::Machines, error.to_string()))?;
+            self.member_acts(creator);
+            let counts = |world: &Self| {
+                let invited = &world.circles[at].invited;
+                invited.iter().all(|member| world.members[*member].core.voters(&room).is_ok_and(|known| known == voters))
+            };
+            if !self.until(SETTLE_MS_MAX, counts)? {
+                return Err(Violation::new(Check::Converges, format!("the voters did not become {voters:?}")));
+            }
+        }
+        Ok(())
     }
 
     fn make_neighbours(&mut self) {

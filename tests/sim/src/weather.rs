@@ -71,8 +71,9 @@ impl World {
             59..=66 => self.part(),
             67..=74 => self.throttle(),
             75..=80 => self.read_slowly(),
-            81..=86 => self.jitter(),
-            87..=93 => self.jump(),
+            81..=84 => self.jitter(),
+            85..=89 => self.jump(),
+            90..=93 => self.stay_away(),
             _ => self.fill_disk(),
         }
     }
@@ -108,6 +109,17 @@ impl World {
         if self.coops[coop].machine.is_some() {
             self.count("co-op's crash");
             self.crash_coop(coop);
+        }
+    }
+
+    /// Down for as long as it takes to be given up.
+    fn stay_away(&mut self) {
+        let coop = self.any_coop();
+        if self.coops[coop].machine.is_some() {
+            let spell = self.spell().max(2_000) + self.dice.roll(60_000);
+            self.count("co-op away");
+            self.note(|_| format!("co-op {coop} for {spell} ms"));
+            self.be_absent(coop, spell);
         }
     }
 

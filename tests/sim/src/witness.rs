@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kith_protocol::codec::decode_attestation;
-use kith_protocol::ids::{Hash, RoomId, RoomNumber, Seq, Term};
+use kith_protocol::codec::{decode_attestation, decode_vote};
+use kith_protocol::ids::{CoopName, Hash, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
-use kith_storage::{Append, LogRow, Write};
+use kith_storage::{Append, LogRow, Truncate, Write};
 
 use crate::checks::{Check, Violation};
 use crate::coop::Coop;
@@ -18,6 +18,7 @@ use crate::world::World;
 #[derive(Debug, Default)]
 struct Copy {
     frontier: Frontier,
+    leaves: Vec<Hash>,
     /// The root at each size from 1 on.
     roots: Vec<Hash>,
 }
@@ -30,6 +31,7 @@ pub struct Witness {
     places: BTreeMap<(RoomId, Term, Seq), Hash>,
     /// Which commit ended an epoch.
     epochs: BTreeMap<(RoomId, Term, u64), Seq>,
+    votes: BTreeMap<(usize, RoomId, Term), CoopName>,
 }
 
 fn no(check: Check, what: String) -> Result<(), Violation> {
@@ -52,6 +54,8 @@ fn stored(write: &Write) -> Vec<&[u8]> {
         }
         Write::PutMarked { attestation, .. } => vec![attestation],
         Write::PutPending { submission, .. } => vec![submission],
+        Write::Truncate(cut) => vec![&cut.snapshot, &cut.group, &cut.checkpoint],
+        Write::PutVote { vote, .. } => vec![vote],
         Write::PutNeighbour(row) => vec![row.address.as_bytes()],
         Write::PutRoom { .. }
         | Write::DropEmptyRoom { .. }
@@ -82,6 +86,8 @@ impl Witness {
             match write {
                 Write::PutRoom { number, id, .. } => drop(self.rooms.insert((at, *number), *id)),
                 Write::Append(append) => self.append(at, coops, append, lines)?,
+                Write::Truncate(cut) => self.cut(at, cut, lines)?,
+                Write::PutVote { room, vote } => self.vote(at, *room, vote, lines)?,
                 Write::PutMarked { room, attestation } => {
                     let Some(id) = self.rooms.get(&(at, *room)).copied() else { continue };
                     let marked =
@@ -90,6 +96,30 @@ impl Witness {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing that is certified is cut: whether it was, is checked in the end, when everybody must still have read it.
+    fn cut(&mut self, at: usize, cut: &Truncate, lines: &mut Vec<String>) -> Result<(), Violation> {
+        let Some(room) = self.rooms.get(&(at, cut.room)).copied() else { return Ok(()) };
+        let copy = self.copies.entry((at, room)).or_default();
+        lines.push(format!("  {} is cut from {} to {}", short(&room), copy.roots.len(), cut.size));
+        copy.leaves.truncate(cut.size.0 as usize);
+        copy.roots.truncate(cut.size.0 as usize);
+        copy.frontier = Frontier::default();
+        copy.leaves.iter().for_each(|leaf| drop(copy.frontier.push(*leaf)));
+        Ok(())
+    }
+
+    /// One vote a term and voter.
+    fn vote(&mut self, at: usize, room: RoomNumber, vote: &[u8], lines: &mut Vec<String>) -> Result<(), Violation> {
+        let Some(room) = self.rooms.get(&(at, room)).copied() else { return Ok(()) };
+        let vote = decode_vote(vote).map_err(|error| Violation::new(Check::OneLog, error.to_string()))?;
+        lines.push(format!("  {} votes for {} in term {} at {}", short(&room), vote.candidate.name, vote.term, vote.last.checkpoint.size));
+        let first = self.votes.entry((at, room, vote.term)).or_insert_with(|| vote.candidate.name.clone());
+        if *first != vote.candidate.name {
+            return no(Check::OneLog, format!("co-op {at} votes for {first} and {} in term {}", vote.candidate.name, vote.term));
         }
         Ok(())
     }
@@ -116,6 +146,7 @@ impl Witness {
             }
             let leaf = leaf_hash(&row.header);
             copy.frontier.push(leaf);
+            copy.leaves.push(leaf);
             copy.roots.push(copy.frontier.root());
             let first = *self.places.entry((room, header.term, header.seq)).or_insert(leaf);
             if first != leaf {
@@ -131,6 +162,10 @@ impl Witness {
         }
         let checkpoint =
             decode_attestation(room, &append.checkpoint).map_err(|error| Violation::new(Check::Checkpoints, error.to_string()))?;
+        // While a mirror catches up from another holder, the checkpoint is over more than has come.
+        if checkpoint.checkpoint.size > self.size(at, &room) {
+            return Ok(());
+        }
         if checkpoint.checkpoint.size != self.size(at, &room) {
             return no(Check::Checkpoints, format!("co-op {at} stores a checkpoint that is not over its log"));
         }

@@ -118,6 +118,35 @@ impl World {
         Ok(world)
     }
 
+    /// A world in calm weather, in which everybody is where they belong.
+    pub fn begun(seed: u64, plan: Plan) -> Result<Self, Violation> {
+        let mut world = Self::new(seed, plan);
+        world.settle_in()?;
+        Ok(world)
+    }
+
+    /// Lets that much time pass in the weather that is.
+    pub fn go_on(&mut self, for_ms: u64) -> Result<(), Violation> {
+        let end = self.clock.now() + for_ms;
+        self.pass(end)
+    }
+
+    /// Waits for rest, and checks everything.
+    pub fn end(&mut self) -> Result<usize, Violation> {
+        self.calm_down()?;
+        checks::all(self)
+    }
+
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// Both ends of a member's connection know of it.
+    fn is_connected(&self, member: usize) -> bool {
+        let line = self.members[member].connection.and_then(|connection| self.network.line(connection));
+        line.is_some_and(|line| line.open == [true; 2])
+    }
+
     fn new(seed: u64, plan: Plan) -> Self {
         let mut dice = Dice::new(seed);
         let skew = |dice: &mut Dice| dice.between(0, 2 * plan.skew_s_max) as i64 - plan.skew_s_max as i64;
@@ -298,7 +327,8 @@ impl World {
         let (room, coop) = (self.circles.first()?.id, self.members[member].coop);
         self.coops[coop].tamper = tamper;
         self.crash_coop(coop);
-        self.until(70_000, |world| world.members[member].core.is_synced() && world.is_linked()).ok()?;
+        let is_back = |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && world.is_linked();
+        self.until(70_000, is_back).ok()?;
         self.until(1_000, |_| false).ok()?;
         self.members[member].reports.clear();
         self.members[member].core.verify(&room, stored).ok()?;

@@ -59,6 +59,7 @@ pub struct Outgoing {
 pub struct Joined {
     pub outgoing: Outgoing,
     pub members: Vec<Member>,
+    pub context: RoomContext,
     /// Of the GroupInfo that it was made from.
     pub epoch: Epoch,
     /// To be adopted then.
@@ -260,11 +261,9 @@ impl Group {
             .finalize(scratch)
             .map_err(make)?;
         let group = Self { group };
-        if group.context().is_none() {
-            return Err(foreign("the room's context is missing or broken"));
-        }
+        let context = group.context().ok_or_else(|| foreign("the room's context is missing or broken"))?;
         let epoch = Epoch(group.epoch().0.saturating_sub(1));
-        Ok(Joined { outgoing: outgoing(bundle)?, members: group.members(), epoch, state: scratch.storage().take_delta() })
+        Ok(Joined { outgoing: outgoing(bundle)?, members: group.members(), context, epoch, state: scratch.storage().take_delta() })
     }
 
     /// Takes over the state of a join that was accepted.

@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::agreement::{Agreement, LinkCertificate};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_DEAD_MS, LINK_PING_MS, ROOMS_MAX};
 use kith_protocol::link::{Batch, LinkFrame, Submission, VERSION};
 use kith_protocol::log::checkpoint::{Attestation, Mark};
+use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{FetchGroup, Group, RequestId};
 use kith_protocol::sign::{SecretKey, Signature};
 
@@ -37,10 +38,29 @@ pub enum Event {
     Follow {
         room: RoomId,
         from: Seq,
+        /// The newest term that the peer knows.
+        term: Term,
     },
     Unfollow {
         room: RoomId,
     },
+    /// How far the peer has a room that both hold.
+    Status {
+        room: RoomId,
+        term: Term,
+        size: u64,
+    },
+    Call {
+        room: RoomId,
+        term: Term,
+        candidate: Coop,
+        probe: bool,
+    },
+    Willing {
+        room: RoomId,
+        term: Term,
+    },
+    Vote(Box<Vote>),
     Batch {
         room: RoomNumber,
         batch: Box<Batch>,
@@ -235,7 +255,7 @@ impl Link {
                 self.sends.push_back(LinkFrame::Pong { id });
                 return Ok(());
             }
-            LinkFrame::Follow { room, id, from } => {
+            LinkFrame::Follow { room, id, from, term } => {
                 if self.followed.len() >= ROOMS_MAX {
                     return Err(Refusal::TooMuch);
                 }
@@ -243,8 +263,12 @@ impl Link {
                     self.followed_ids.remove(&old);
                 }
                 self.followed_ids.insert(room, id);
-                Event::Follow { room: id, from }
+                Event::Follow { room: id, from, term }
             }
+            LinkFrame::Status { room, term, size } => Event::Status { room, term, size },
+            LinkFrame::Call { room, term, candidate, probe } => Event::Call { room, term, candidate, probe },
+            LinkFrame::Willing { room, term } => Event::Willing { room, term },
+            LinkFrame::Vote(vote) => Event::Vote(vote),
             LinkFrame::Unfollow { room } => match self.followed_ids.remove(&room) {
                 Some(id) => {
                     self.followed.remove(&id);
@@ -273,9 +297,29 @@ impl Link {
         self.sends.push_back(frame);
     }
 
-    /// Asks the hub for a room. `number` is this co-op's own.
-    pub fn follow(&mut self, number: RoomNumber, id: RoomId, from: Seq) {
-        self.send(LinkFrame::Follow { room: number, id, from });
+    /// Asks a holder for a room. `number` is this co-op's own.
+    pub fn follow(&mut self, number: RoomNumber, id: RoomId, from: Seq, term: Term) {
+        self.send(LinkFrame::Follow { room: number, id, from, term });
+    }
+
+    pub fn unfollow(&mut self, number: RoomNumber) {
+        self.send(LinkFrame::Unfollow { room: number });
+    }
+
+    pub fn status(&mut self, room: RoomId, term: Term, size: u64) {
+        self.send(LinkFrame::Status { room, term, size });
+    }
+
+    pub fn call(&mut self, room: RoomId, term: Term, candidate: Coop, probe: bool) {
+        self.send(LinkFrame::Call { room, term, candidate, probe });
+    }
+
+    pub fn willing(&mut self, room: RoomId, term: Term) {
+        self.send(LinkFrame::Willing { room, term });
+    }
+
+    pub fn vote(&mut self, vote: Vote) {
+        self.send(LinkFrame::Vote(Box::new(vote)));
     }
 
     pub fn submit(&mut self, id: u64, submission: Submission) {
@@ -418,7 +462,7 @@ mod tests {
     fn no_traffic_before_both_have_signed() {
         let (a, b) = pair();
         let mut right = open(&b, &a, false);
-        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0) };
+        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0), term: Term(1) };
         assert_eq!(right.handle_frame(NOW, WALL, early.clone(), &b), Err(Refusal::OutOfTurn));
         let mut right = open(&b, &a, false);
         right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();

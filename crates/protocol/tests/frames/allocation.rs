@@ -84,6 +84,8 @@ fn claimed_lengths_cost_nothing() {
     check::<kith_protocol::snapshot::RoomSnapshot>();
     check::<kith_protocol::snapshot::GroupSnapshot>();
     check::<kith_protocol::log::checkpoint::Attestation>();
+    check::<kith_protocol::log::succession::Vote>();
+    check::<kith_protocol::log::succession::Succession>();
 }
 
 #[test]

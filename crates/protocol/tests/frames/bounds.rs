@@ -121,6 +121,7 @@ fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("size", &|x, past| x.attestation.checkpoint.size = number(past));
     bound("marks", &|x, past| x.attestation.marks = list(x.attestation.marks[0].clone(), limits::MARKS_MAX, past));
     bound("time", &|x, past| x.attestation.marks[0].cosignature.as_mut().unwrap().0 = UnixSeconds(number(past)));
+    bound("succession", &|x, past| x.succession = blob(limits::BODY_BYTES_MAX, past));
 }
 
 #[test]
@@ -128,6 +129,13 @@ fn to_member() {
     let bound = |name, field, change: Change<'_, ToMember>| bound(field, &sample(samples::to_member(), name), change);
     bound("registered", "device", &|frame, past| {
         *variant!(frame, ToMember::Registered { number, .. } => number) = len(limits::DEVICES_MAX - 1, past) as u16;
+    });
+    bound("provisionals", "messages", &|frame, past| {
+        let entries = variant!(frame, ToMember::Provisionals { entries, .. } => entries);
+        *entries = list(entries[0].clone(), limits::PROVISIONALS_MAX, past);
+    });
+    bound("provisionals", "body", &|frame, past| {
+        variant!(frame, ToMember::Provisionals { entries, .. } => entries)[0].body = blob(limits::BODY_BYTES_MAX, past);
     });
     bound("ack.stored", "counter", &|frame, past| *variant!(frame, ToMember::Ack { counter, .. } => counter) = number(past));
     bound("ack.ordered", "sequence number", &|frame, past| {
@@ -166,6 +174,14 @@ fn link() {
     });
     bound("batch", "GroupInfo", &|frame, past| {
         variant!(frame, LinkFrame::Batch(batch) => batch).group_infos[0].1 = blob(limits::GROUP_INFO_BYTES_MAX, past);
+    });
+    bound("batch", "proof", &|frame, past| {
+        let batch = variant!(frame, LinkFrame::Batch(batch) => batch);
+        batch.proof = list(batch.proof[0], limits::TREE_LEVELS_MAX + 1, past);
+    });
+    bound("status", "size", &|frame, past| *variant!(frame, LinkFrame::Status { size, .. } => size) = number(past));
+    bound("vote", "size", &|frame, past| {
+        variant!(frame, LinkFrame::Vote(vote) => vote).last.checkpoint.size = number(past);
     });
     let submit = |field, change: Change<'_, Submission>| {
         bound("submit", field, &|frame, past| change(variant!(frame, LinkFrame::Submit { submission, .. } => submission), past));
@@ -238,6 +254,9 @@ fn what_is_stored() {
     bound("devices", &room, |x, past| x.counters[0] = list(1, limits::DEVICES_MAX, past));
     let group = sample(samples::group_snapshot(), "group_snapshot");
     bound("sequence number", &group, |x, past| x.last_commit = Seq(number(past)));
+    bound("terms", &group, |x, past| x.ended = list(x.ended[0].clone(), limits::TERMS_MAX, past));
+    let succession = sample(samples::succession(), "succession");
+    bound("votes", &succession, |x, past| x.votes = list(x.votes[0].clone(), limits::VOTERS_MAX + 1, past));
     let attestation = sample(samples::stored_attestation(), "stored_attestation");
     bound("marks", &attestation, |x, past| x.marks = list(x.marks[0].clone(), limits::MARKS_MAX, past));
     bound("size", &attestation, |x, past| x.checkpoint.size = number(past));
@@ -332,7 +351,7 @@ fn fixed_lengths_and_missing_parts() {
 fn fields_of_a_kind() {
     let to_server = |json: Value| ToServer::from_json(json.to_string().as_bytes());
     let to_member = |json: Value| ToMember::from_json(json.to_string().as_bytes());
-    assert_eq!(to_server(json!({"send": {"kind": 4}})), Err(DecodeError::Field("kind")));
+    assert_eq!(to_server(json!({"send": {"kind": 5}})), Err(DecodeError::Field("kind")));
     assert_eq!(to_member(json!({"entries": {"entries": [{"kind": 256}]}})), Err(DecodeError::Field("kind")));
     // Commits and creations carry the hash of their GroupInfo.
     for kind in [1, 2] {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
 use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX, SESSION_QUEUE_MESSAGES_MAX};
-use kith_protocol::log::merkle::nodes_for_frontier;
+use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -99,6 +99,14 @@ pub async fn read(store: &dyn Store, read: Read) -> ReadResult {
         Read::Entries { room, from, rows_max, bytes_max } => store.entries(room, from, rows_max, bytes_max).await.map(ReadResult::Entries),
         Read::Headers { room, from, max } => store.headers(room, from, max).await.map(ReadResult::Headers),
         Read::Frontier { room, size } => store.nodes(room, nodes_for_frontier(size)).await.map(ReadResult::Frontier),
+        Read::Proof { room, old, new } => {
+            let ids = nodes_for_consistency(old, new);
+            store.nodes(room, ids.clone()).await.and_then(|nodes| {
+                let at = |id: NodeId| ids.iter().position(|known| *known == id).and_then(|at| nodes[at]);
+                let proof = consistency_proof(&at, old, new);
+                proof.map(ReadResult::Proof).map_err(|error| StoreError::Damaged(error.to_string()))
+            })
+        }
     };
     result.unwrap_or_else(|error| {
         tracing::error!(%error, "a read failed");

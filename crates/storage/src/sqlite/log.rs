@@ -15,7 +15,7 @@ use sqlx::{Row, SqliteConnection, SqlitePool};
 use super::convert::{bytes, unsigned};
 use super::error::{damaged, on_read, on_write};
 use crate::memory::{node_at, stored_at};
-use crate::{Append, LogRow, Result};
+use crate::{Append, LogRow, Result, Truncate};
 
 const INSERT_ONE: &str = "INSERT INTO entries (room, seq, header, nodes, body, group_info) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// ?1: an array of [room, seq, place of the header, its length, the nodes', the body's, the GroupInfo's length]; the
@@ -27,6 +27,7 @@ const INSERT_MANY: &str = "INSERT INTO entries (room, seq, header, nodes, body, 
         substr(?2, (value ->> 2) + (value ->> 3) + (value ->> 4), value ->> 5),
         substr(?2, (value ->> 2) + (value ->> 3) + (value ->> 4) + (value ->> 5), value ->> 6)
     FROM json_each(?1)";
+const TRUNCATE: &str = "DELETE FROM entries WHERE room = ?1 AND seq >= ?2";
 const FROM: &str = "SELECT seq, header, nodes, body, group_info FROM entries WHERE room = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
 const HEADERS: &str = "SELECT seq, header FROM entries WHERE room = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
 /// CROSS JOIN keeps the order of the loops: one indexed look-up for each leaf that is asked for.
@@ -63,6 +64,11 @@ impl<'a> Batch<'a> {
         }
         Ok(())
     }
+}
+
+pub(super) async fn truncate(conn: &mut SqliteConnection, cut: &Truncate) -> Result<()> {
+    sqlx::query(TRUNCATE).bind(cut.room.0).bind(cut.size.0.cast_signed()).execute(conn).await.map_err(on_write)?;
+    Ok(())
 }
 
 /// Rows that go into the next statement, at least one.

@@ -106,7 +106,7 @@ async fn apply_apart(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Resul
     Ok(outcomes)
 }
 
-/// In order, except that the log rows come last and together: no other write reads them.
+/// In order, except that the log rows come last and together: no other write but a cut reads them.
 async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Write>) -> Result<()> {
     let mut batch = log::Batch::default();
     for write in writes {
@@ -117,6 +117,14 @@ async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Wr
                 rooms::advance(conn, append, append_end(append)?).await?;
                 batch.push(append);
             }
+            Write::Truncate(truncate) => {
+                // What came before it in the list has its place first.
+                std::mem::take(&mut batch).insert(conn).await?;
+                rooms::truncate(conn, truncate).await?;
+                log::truncate(conn, truncate).await?;
+                members::clamp_cursors(conn, truncate.room, truncate.size).await?;
+            }
+            Write::PutVote { room, vote } => rooms::put_vote(conn, *room, vote).await?,
             Write::PutMarked { room, attestation } => rooms::put_marked(conn, *room, attestation).await?,
             Write::PutPending { room, id, submission } => outbox::put(conn, *room, *id, submission).await?,
             Write::DropPending { room, id } => outbox::drop_pending(conn, *room, *id).await?,
