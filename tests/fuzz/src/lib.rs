@@ -171,10 +171,12 @@ pub fn invite_links(data: &[u8]) {
 /// What a co-op reads back from its disk.
 pub fn snapshots(data: &[u8]) {
     is_stable(data, codec::decode_room_snapshot, codec::encode_room_snapshot);
-    is_stable(data, |bytes| codec::decode_group_snapshot(RoomId([0; 32]), bytes), codec::encode_group_snapshot);
+    is_stable(data, |bytes| codec::decode_group_snapshot(ROOM, bytes), codec::encode_group_snapshot);
     if let Ok(attestation) = codec::decode_attestation(ROOM, data) {
         assert_eq!(codec::encode_attestation(&attestation), data);
     }
+    is_stable(data, codec::decode_vote, codec::encode_vote);
+    is_stable(data, codec::decode_succession, codec::encode_succession);
 }
 
 /// A server's public view of a group. The first byte chooses: 0 opens one from a pair of GroupInfo (after its length, two
