@@ -111,10 +111,10 @@ impl Signature {
 pub struct BadSignature;
 
 /// A private key, from its 32-byte seed only: a public key is never taken from outside beside it
-/// (the double-key oracle of RUSTSEC-2022-0093). Computed once, since signing needs it each time. Wiped when dropped; never
-/// printed.
+/// (the double-key oracle of RUSTSEC-2022-0093). Computed once, since signing needs it each time. Boxed, so that moving it leaves
+/// no copy behind. Wiped when dropped; never printed.
 #[derive(Clone)]
-pub struct SecretKey(SigningKey);
+pub struct SecretKey(Box<SigningKey>);
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -125,7 +125,7 @@ impl std::fmt::Debug for SecretKey {
 impl SecretKey {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let seed = Zeroizing::new(seed);
-        Self(SigningKey::from_bytes(&seed))
+        Self(Box::new(SigningKey::from_bytes(&seed)))
     }
 
     pub fn seed(&self) -> &[u8; 32] {
