@@ -10,6 +10,8 @@ pub const LINK_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Largest ratchet tree that is served or taken, bytes.
 pub const TREE_BYTES_MAX: usize = 160 * 1024;
+/// Most nodes of a ratchet tree that is served or taken, blank ones included.
+pub const TREE_NODES_MAX: usize = 4_096;
 /// Largest signed GroupInfo without its tree, bytes.
 pub const GROUP_INFO_BYTES_MAX: usize = 8 * 1024;
 /// Largest opened content, bytes, after unpacking.

@@ -169,7 +169,8 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     pub group_info: Bytes,
-    pub tree: Bytes,
+    /// In the form of [`crate::ratchet_tree`].
+    pub short_tree: Bytes,
     /// Exact bytes of the room's creation.
     pub creation: Bytes,
     pub size: u64,

@@ -6,7 +6,7 @@
 //! Verification is strict: small-order keys and malleable signatures are refused.
 
 use ed25519_dalek::{Signature as DalekSignature, Signer, SigningKey, VerifyingKey};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 use crate::ids::PublicKey;
 
@@ -119,9 +119,10 @@ impl Signature {
 pub struct BadSignature;
 
 /// A private key, from its 32-byte seed only: a public key is never taken from outside beside it
-/// (the double-key oracle of RUSTSEC-2022-0093). Wiped when dropped; never printed.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
+/// (the double-key oracle of RUSTSEC-2022-0093). Computed once, since signing needs it each time. Boxed, so that moving it leaves
+/// no copy behind. Wiped when dropped; never printed.
+#[derive(Clone)]
+pub struct SecretKey(Box<SigningKey>);
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,15 +132,16 @@ impl std::fmt::Debug for SecretKey {
 
 impl SecretKey {
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(seed)
+        let seed = Zeroizing::new(seed);
+        Self(Box::new(SigningKey::from_bytes(&seed)))
     }
 
     pub fn seed(&self) -> &[u8; 32] {
-        &self.0
+        self.0.as_bytes()
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     pub fn sign(&self, transcript: &Transcript) -> Signature {
@@ -148,7 +150,7 @@ impl SecretKey {
 
     /// For formats that bring their own separation (C2SP notes). Never for bytes that a peer supplied.
     pub(crate) fn sign_note(&self, message: &[u8]) -> Signature {
-        Signature(SigningKey::from_bytes(&self.0).sign(message).to_bytes())
+        Signature(self.0.sign(message).to_bytes())
     }
 
     /// For MLS, whose labels (RFC 9420 section 5.1.2) separate it from every statement above.

@@ -18,6 +18,7 @@ use kith_protocol::log::note::Note;
 use kith_protocol::log::{self, Header};
 use kith_protocol::member::{Entries, ToMember};
 use kith_protocol::mls_framing;
+use kith_protocol::ratchet_tree::{restore, shorten};
 use kith_relay::room::view::GroupView;
 
 /// The room of everything here that needs one.
@@ -27,7 +28,7 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("to_server", to_server),
     ("to_member", to_member),
     ("link", link),
@@ -40,6 +41,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("invite_links", invite_links),
     ("snapshots", snapshots),
     ("group_view", group_view),
+    ("ratchet_tree", ratchet_tree),
 ];
 
 /// What decodes is encoded again, and that decodes to the same.
@@ -198,6 +200,18 @@ pub fn group_view(data: &[u8]) {
             let _ = REAL.with(|view| view.stage(commit).map(|staged| staged.facts));
         }
         None => {}
+    }
+}
+
+/// A ratchet tree, whole or in short form.
+pub fn ratchet_tree(data: &[u8]) {
+    let senders = [Pseudonym([9; 16])];
+    for tree in [Ok(data.to_vec()), restore(data, &senders)].into_iter().flatten() {
+        if let Ok(short) = shorten(&tree, &senders) {
+            assert_eq!(restore(&short, &senders), Ok(tree));
+        } else {
+            assert_eq!(tree, data, "what was restored has a short form");
+        }
     }
 }
 

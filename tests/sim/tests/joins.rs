@@ -13,6 +13,7 @@ use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::Group as Offered;
+use kith_protocol::ratchet_tree;
 use kith_protocol::sign::SecretKey;
 use kith_relay::room::{Order, Room};
 use kith_sim::World;
@@ -71,7 +72,8 @@ impl Scene {
         let hash = join.hash.map_or_else(|| hash_bytes(&offered.group_info), kith_protocol::ids::Hash);
         let admission = Admission::sign(join.invite, &self.room.id, &leaf.public(), hash, join.use_number);
         let scratch = Provider::new([join.who; 32]);
-        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &offered.tree, encode_admission(&admission)).unwrap();
+        let tree = ratchet_tree::restore(&offered.short_tree, &offered.senders).unwrap();
+        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &tree, encode_admission(&admission)).unwrap();
         Submission {
             room: self.room.id,
             id: EntryId { sender: who, counter: Counter { device: 0, number: 1 } },

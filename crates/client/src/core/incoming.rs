@@ -103,7 +103,8 @@ impl Core {
         view.waiting.push_back(entry);
     }
 
-    /// An entry of this device is stored, or has its place: its header is rebuilt from what is in the outbox.
+    /// An entry of this device is stored, or has its place: its header is rebuilt from what is in the outbox, or from
+    /// the join that was handed in.
     pub(super) fn ack_came(&mut self, number: RoomNumber, counter: u64, ordered: Option<(Seq, u64)>) {
         let Some(room) = self.room_by_number(number) else { return };
         let device = self.device_number();
@@ -112,7 +113,15 @@ impl Core {
             item.stored |= item.made.as_ref().is_some_and(|made| made.counter <= counter);
         }
         let sender = Pseudonym(state.pseudonym);
-        let made = state.outbox.iter().find_map(|item| item.made.clone().filter(|made| made.counter == counter));
+        let made = match &state.phase {
+            Phase::Joining(joining) => {
+                joining.offer.as_ref().map(|offer| (Kind::Commit, offer.epoch, offer.commit.clone(), offer.group_info.clone()))
+            }
+            _ => state.outbox.iter().filter_map(|item| item.made.as_ref()).find(|made| made.counter == counter).and_then(|made| {
+                let kind = Kind::from_number(made.kind.into())?;
+                Some((kind, made.epoch, made.body.clone(), made.group_info.clone()))
+            }),
+        };
         let created = state.created;
         self.touch(&room);
         let Some((seq, time)) = ordered else { return };
@@ -121,22 +130,25 @@ impl Core {
         if seq.0 < view.frontier.size() {
             return;
         }
-        let header = made.filter(|_| seq.0 == view.frontier.size()).and_then(|made| {
-            let kind = Kind::from_number(made.kind.into())?;
-            let group_info = (kind == Kind::Commit).then(|| hash_bytes(&made.group_info));
+        if !view.senders.contains(&sender) {
+            // A joiner's first entry.
+            view.senders.push(sender);
+        }
+        let header = made.filter(|_| seq.0 == view.frontier.size()).and_then(|(kind, epoch, body, group_info)| {
+            let group_info = (kind == Kind::Commit).then(|| hash_bytes(&group_info));
             let id = EntryId { sender, counter: Counter { device, number: counter } };
             let header = Header {
                 room,
                 seq,
                 term,
-                epoch: Epoch(made.epoch),
+                epoch: Epoch(epoch),
                 kind,
                 id,
                 time: UnixSeconds(created + time),
-                body_hash: hash_bytes(&made.body),
-                extra: extra_of(kind, &made.body, group_info).ok()?,
+                body_hash: hash_bytes(&body),
+                extra: extra_of(kind, &body, group_info).ok()?,
             };
-            Some(Unpacked { header, body: made.body.into() })
+            Some(Unpacked { header, body: body.into() })
         });
         match header {
             Some(entry) => {

@@ -13,6 +13,7 @@ use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::member::{FetchGroup, Group as Offered, Join, Refused, RequestId, ToServer};
+use kith_protocol::ratchet_tree;
 use kith_protocol::room::{Creation, CreationBody, Role, RoomContext, SignedLeave, leave_statement, room_id};
 use kith_protocol::sign::{SecretKey, verify};
 
@@ -373,8 +374,9 @@ impl Core {
         let invite = SecretKey::from_seed(joining.invite_seed);
         let info_hash = hash_bytes(&offered.group_info);
         let admission = Admission::sign(&invite, room, &leaf.public(), info_hash, offered.next_use);
+        let tree = ratchet_tree::restore(&offered.short_tree, &offered.senders).map_err(|error| text(&error))?;
         let scratch = Provider::new(seed);
-        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &offered.tree, codec::encode_admission(&admission))
+        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &tree, codec::encode_admission(&admission))
             .map_err(|error| text(&error))?;
         let hub = Self::hub_of(room, &creation, offered, &joined)?;
         checkpoint.verify(&hub.key, &offered.attestation.signature).map_err(|error| text(&error))?;

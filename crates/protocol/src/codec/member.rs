@@ -72,7 +72,7 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
     w::Group {
         request,
         group_info: g.group_info.clone(),
-        tree: g.tree.clone(),
+        tree: g.short_tree.clone(),
         creation: g.creation.clone(),
         size: g.size,
         term: g.term.0,
@@ -92,7 +92,7 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
     attestation.checkpoint.room = crate::room::room_id(&g.creation);
     Ok(Group {
         group_info: c::blob(g.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
-        tree: c::blob(g.tree, "tree", limits::TREE_BYTES_MAX)?,
+        short_tree: c::blob(g.tree, "tree", limits::TREE_BYTES_MAX)?,
         creation: g.creation,
         size: c::number(g.size, "size")?,
         term: Term(g.term),

@@ -113,7 +113,7 @@ fn entries_bounds(bound: &Bounds<'_, Entries>) {
 
 fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
-    bound("tree", &|x, past| x.tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("tree", &|x, past| x.short_tree = blob(limits::TREE_BYTES_MAX, past));
     bound("size", &|x, past| x.size = number(past));
     bound("frontier", &|x, past| x.frontier = list(Hash([1; 32]), limits::TREE_LEVELS_MAX, past));
     bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));

@@ -79,7 +79,7 @@ pub fn group() -> Group {
     Group {
         attestation: attestation(room_id(&creation)),
         group_info: bytes("group info"),
-        tree: bytes("tree"),
+        short_tree: bytes("tree"),
         creation,
         size: 300,
         term: Term(2),

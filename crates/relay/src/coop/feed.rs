@@ -210,8 +210,13 @@ impl Coop {
             return self.close_member(connection);
         };
         subscription.next = Seq(from.0 + rows.len() as u64);
-        let wanted: Vec<_> = frames(&rows).map(<[_]>::to_vec).collect();
+        // A joiner whose own commit is the last there is so far is told its place, once.
+        let joined = session.joined.take_if(|(room, _)| *room == number).map(|(_, seq)| seq);
+        let is_own = rows.last().is_some_and(|(header, _)| Some(header.seq) == joined);
+        let (others, own) = rows.split_at(rows.len() - usize::from(is_own));
+        let wanted: Vec<_> = frames(others).map(<[_]>::to_vec).collect();
         wanted.iter().for_each(|frame| self.deliver(number, vec![connection], frame));
+        own.iter().for_each(|(header, _)| self.ack_ordered(connection, number, header));
         self.read_on(connection, number);
     }
 
@@ -281,6 +286,9 @@ impl Coop {
             let session = self.sessions.get(&connection);
             let device = session.filter(|s| !s.subscriptions.contains_key(&number)).and_then(|s| s.identity).map(|i| i.device);
             if let Some(device) = device {
+                if let Some(session) = self.sessions.get_mut(&connection) {
+                    session.joined = Some((number, header.seq));
+                }
                 self.read(Reader::Cursors { connection }, Read::Cursors { device });
             }
         }

@@ -1,6 +1,7 @@
 //! What a room's log says so far: the facts that entries are judged by, and how each entry changes them.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kith_protocol::codec;
@@ -15,6 +16,7 @@ use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::succession::{Succession, SuccessionError};
 use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::log::{Header, Kind};
+use kith_protocol::ratchet_tree;
 use kith_protocol::room::{Creation, RoomContext, SignedLeave, group_info_hash, leave_statement, room_id};
 use kith_protocol::sign::{Signature, verify};
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
@@ -84,6 +86,8 @@ pub struct Log {
     pub group_info: Bytes,
     group_info_hash: Hash,
     pub tree: Bytes,
+    /// The tree as joiners are sent it, made once an epoch and only if somebody asks.
+    short_tree: OnceLock<Bytes>,
     pub last_commit: Seq,
     /// The co-op that orders the room now.
     pub hub: Coop,
@@ -170,6 +174,7 @@ impl Log {
             group_info_hash: group_info_hash(&body.group_info),
             group_info: body.group_info.into(),
             tree: body.tree.into(),
+            short_tree: OnceLock::new(),
             last_commit: Seq(0),
             hub: creation.hub.clone(),
             voters_before: body_voters,
@@ -203,6 +208,7 @@ impl Log {
             group_info_hash: group_info_hash(&group.group_info),
             group_info: group.group_info,
             tree: group.tree,
+            short_tree: OnceLock::new(),
             last_commit: group.last_commit,
             hub: group.hub,
             voters_before: group.voters_before,
@@ -366,6 +372,16 @@ impl Log {
         verify(&key, &statement, &signature).map_err(|_| EntryError::Body)
     }
 
+    /// `None`: the tree has no short form, and nobody can be served it.
+    pub fn short_tree(&self) -> Option<Bytes> {
+        if let Some(short) = self.short_tree.get() {
+            return Some(short.clone());
+        }
+        let senders: Vec<Pseudonym> = self.senders.iter().map(|sender| sender.pseudonym).collect();
+        let short = ratchet_tree::shorten(&self.tree, &senders).ok()?;
+        Some(self.short_tree.get_or_init(|| short.into()).clone())
+    }
+
     fn view(&mut self) -> Result<&mut GroupView, ViewError> {
         if self.view.is_none() {
             self.view = Some(GroupView::open(&self.group_info, &self.tree)?);
@@ -384,6 +400,7 @@ impl Log {
         let view = self.view()?;
         let (tree, epoch) = (view.tree_bytes(), view.epoch());
         self.tree = tree.into();
+        self.short_tree = OnceLock::new();
         self.epoch = Epoch(epoch);
         self.group_info_hash = hash_bytes(group_info);
         self.group_info = group_info.clone();

@@ -453,7 +453,7 @@ impl Room {
         let next_use = log.next_use(invite, now.max(log.last_time))?;
         Some(Group {
             group_info: log.group_info.clone(),
-            tree: log.tree.clone(),
+            short_tree: log.short_tree()?,
             creation: log.creation.clone(),
             size: self.durable,
             term: log.term,

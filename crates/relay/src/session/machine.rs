@@ -49,6 +49,8 @@ pub struct Session {
     pub identity: Option<Identity>,
     pub subscriptions: BTreeMap<RoomNumber, Subscription>,
     pub watches: Vec<Watch>,
+    /// The place of the join that this session has just handed in: it knows the body.
+    pub joined: Option<(RoomNumber, Seq)>,
     /// Cursors have been read, and not every room has come to its end yet.
     pub syncing: bool,
     bucket: Bucket,
@@ -87,6 +89,7 @@ impl Session {
             identity: None,
             subscriptions: BTreeMap::new(),
             watches: Vec::new(),
+            joined: None,
             syncing: false,
             bucket: Bucket { tokens_milli: u64::from(SESSION_FRAMES_BURST) * 1000, at: now },
         }

@@ -75,6 +75,15 @@ async fn group_outcomes(conn: &mut SqliteConnection, lists: &[Vec<Write>], faile
 /// One transaction. `Ok`: it is durable, and each list that has no error is in it. `Err`: it must be rolled back, and
 /// none is.
 async fn commit_group(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Result<Vec<Result<()>>> {
+    if let [list] = lists
+        && let [Write::Append(append)] = list.as_slice()
+        && let (Some(row), Ok(end)) = (log::only_row(append), append_end(append))
+    {
+        return match log::commit_one(conn, append, end, row).await {
+            Err(error) if !matches!(error, StoreError::Misused(_)) => Err(error),
+            outcome => Ok(vec![outcome]),
+        };
+    }
     execute(conn, "BEGIN IMMEDIATE").await?;
     let outcomes = match apply(conn, lists.iter().flatten()).await {
         Ok(()) => lists.iter().map(|_| Ok(())).collect(),
