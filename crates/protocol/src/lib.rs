@@ -24,6 +24,7 @@ pub mod link;
 pub mod log;
 pub mod member;
 pub mod mls_framing;
+pub mod rate;
 pub mod room;
 pub mod sign;
 pub mod snapshot;

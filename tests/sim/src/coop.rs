@@ -43,6 +43,10 @@ impl Coop {
         coop
     }
 
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
     pub fn root(&self) -> SecretKey {
         self.secrets.root.clone()
     }

@@ -7,6 +7,7 @@ pub mod checks;
 pub mod coop;
 pub mod dice;
 pub mod member;
+pub mod stand;
 pub mod tamper;
 pub mod world;
 

@@ -1,18 +1,22 @@
 //! The room machine. It decides at once, in memory; what it decided is appended by the writer in one transaction, and
 //! only after the commit does anybody hear of it ([`Room::take_append`], then [`Room::committed`]).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kith_federation::mirror::{BatchError, Position, verify_batch};
 use kith_protocol::codec;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::judge::RoomFacts;
+use kith_protocol::limits::{MEMBER_COMMITS_BURST, MEMBER_COMMITS_EVERY_S};
 use kith_protocol::link::{Batch, Submission};
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, Mark};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::extra_of;
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, Group};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
 
@@ -36,6 +40,8 @@ pub enum OrderError {
     EpochBusy,
     #[error("the entry did not come from the co-op that certified its sender")]
     Origin,
+    #[error("too many commits by one member; the next may come in {0} ms")]
+    Commits(u32),
     #[error(transparent)]
     Entry(#[from] EntryError),
 }
@@ -46,6 +52,7 @@ impl OrderError {
             Self::NotHub => Code::HolderUnreachable,
             Self::EpochBusy => Code::EpochBusy,
             Self::Origin => Code::Forbidden,
+            Self::Commits(_) => Code::RateLimited,
             Self::Entry(error) => error.code(),
         }
     }
@@ -90,6 +97,8 @@ pub struct Room {
     hub_attestation: Option<Attestation>,
     ledger: Ledger,
     durable: u64,
+    /// A hub's: commits that each member may still try. Every one of them costs every member of the room.
+    commits: BTreeMap<Pseudonym, Bucket>,
     /// Entries in the log that did not satisfy the rules: evidence against the hub.
     pub invalid: u64,
 }
@@ -107,6 +116,7 @@ impl Room {
             hub_attestation: None,
             ledger: Ledger::default(),
             durable: 0,
+            commits: BTreeMap::new(),
             invalid: 0,
         }
     }
@@ -197,6 +207,14 @@ impl Room {
         if entry.kind == Kind::Commit && certified <= log.last_commit.0 {
             return Err(OrderError::EpochBusy);
         }
+        let from_origin = log.coop_of(&entry.id.sender) == Some(&origin.name);
+        if entry.kind == Kind::Commit && log.is_member(&entry.id.sender) && from_origin {
+            // Before the work of verifying it; and only on the word of the member's own co-op, so that nobody uses up
+            // what is another's.
+            let now = Millis(now.0.saturating_mul(1000));
+            let full = || Bucket::new(MEMBER_COMMITS_BURST, 1000 / MEMBER_COMMITS_EVERY_S, now);
+            self.commits.entry(entry.id.sender).or_insert_with(full).take(now, 1).map_err(OrderError::Commits)?;
+        }
         let time = now.max(log.last_time);
         let group_info_hash = (entry.kind == Kind::Commit).then(|| hash_bytes(&entry.group_info));
         let extra = extra_of(entry.kind, &entry.body, group_info_hash).map_err(|_| EntryError::Body)?;
@@ -207,7 +225,7 @@ impl Room {
             Effect::Commit(staged) if staged.facts.join.is_some() => {
                 staged.facts.join.as_ref().is_some_and(|join| join.certificate.coop == *origin)
             }
-            _ => log.coop_of(&entry.id.sender) == Some(&origin.name),
+            _ => from_origin,
         };
         if !is_from_origin {
             return Err(OrderError::Origin);
