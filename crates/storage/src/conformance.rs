@@ -119,7 +119,6 @@ async fn grown(store: &impl Store, size: usize, body: impl Fn(u64) -> Bytes) -> 
 
 async fn assert_misused(store: &impl Store, writes: Vec<Write>) {
     let before = everything(store).await;
-    // What was to be written is not printed: it may be huge.
     let outcome = store.commit(writes).await;
     assert!(matches!(outcome, Err(StoreError::Misused(_))), "{outcome:?}");
     assert_eq!(everything(store).await, before, "nothing was written");
@@ -255,7 +254,6 @@ pub async fn fault_30_an_oversized_value_writes_nothing(store: &impl Store) {
     assert_misused(store, with(&|bad| bad.group = Some(huge.clone()))).await;
     assert_misused(store, vec![Write::PutPending { room, id: entry_id(1), submission: huge.clone() }]).await;
     assert_misused(store, vec![Write::PutMarked { room, attestation: huge.clone() }]).await;
-    // The largest there may be comes back whole.
     let largest = huge.slice(1..);
     store.commit(with(&|good| good.rows[0].body = largest.clone())).await.expect("within the bound");
     assert!(store.entries(room, Seq(3), 1, usize::MAX).await.expect("a page")[0].body == largest);
