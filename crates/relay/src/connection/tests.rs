@@ -19,6 +19,8 @@ use crate::coop::{Boot, Coop, Secrets};
 
 /// What lies between client and server unread, bytes.
 const PIPE: usize = 256;
+/// Beyond every deadline.
+const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// A co-op that runs for as long as the test does.
 pub(crate) fn coop() -> Handle {
@@ -143,6 +145,7 @@ async fn fault_24_a_stranger_has_a_deadline() {
         slow.challenge().await;
         slow.pipe.write_all(&header(BINARY, 200)).await.unwrap();
         while slow.pipe.write_all(&[0]).await.is_ok() {
+            assert!(slow.opened.elapsed() < TOO_LONG);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         slow.opened.elapsed()
@@ -150,12 +153,14 @@ async fn fault_24_a_stranger_has_a_deadline() {
     let ping = tokio::spawn(async move {
         pings.challenge().await;
         while pings.pipe.write_all(&header(PING, 0)).await.is_ok() {
+            assert!(pings.opened.elapsed() < TOO_LONG);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         pings.opened.elapsed()
     });
     silent.challenge().await;
-    assert_eq!(silent.refusal().await, Some(Code::NotAuthenticated));
+    let refused = tokio::time::timeout(TOO_LONG, silent.refusal()).await.expect("it is closed");
+    assert_eq!(refused, Some(Code::NotAuthenticated));
     let deadline = Duration::from_millis(AUTHENTICATION_MS_MAX);
     for lasted in [silent.opened.elapsed(), drip.await.unwrap(), ping.await.unwrap()] {
         assert!((deadline..deadline + Duration::from_secs(2)).contains(&lasted), "{lasted:?}");
