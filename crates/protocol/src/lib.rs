@@ -27,6 +27,7 @@ pub mod log;
 pub mod member;
 pub mod mls_framing;
 pub mod ratchet_tree;
+pub mod rate;
 pub mod room;
 pub mod sign;
 pub mod snapshot;

@@ -204,6 +204,21 @@ mod tests {
         assert_eq!(verify(&PublicKey(identity), &statement, &Signature(forged)), Err(BadSignature));
     }
 
+    /// A comparison that ends at the first difference tells how far a guess was right. If a key had one, the call would
+    /// be ambiguous, and this would not compile.
+    #[test]
+    fn fault_18_a_secret_key_has_no_equality() {
+        trait Neither<Marker> {
+            fn holds() {}
+        }
+        struct HasEquality;
+        impl<T: ?Sized> Neither<()> for T {}
+        impl<T: ?Sized + PartialEq> Neither<HasEquality> for T {}
+        <SecretKey as Neither<_>>::holds();
+        <crate::invite_link::MembershipLink as Neither<_>>::holds();
+        <crate::invite_link::RoomLink as Neither<_>>::holds();
+    }
+
     #[test]
     fn rfc_8032_test_1() {
         let seed = crate::ids::from_hex::<32>("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();

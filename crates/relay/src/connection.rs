@@ -13,12 +13,14 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
-use kith_protocol::ids::ConnectionId;
+use kith_protocol::ids::{ConnectionId, Millis};
 use kith_protocol::limits::{
-    MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
+    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX,
+    UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
 };
+use kith_protocol::rate::Bucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -29,22 +31,48 @@ use crate::queue::{Receiver, queue};
 
 /// Headers of fragments are a small part of what they carry; a message of more raw bytes is nothing but headers.
 const RAW_BYTES_MAX: u64 = MEMBER_FRAME_BYTES_MAX as u64 * 2;
+/// How long the reason may take to be written before the connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Messages that are written before one flush.
 const WRITE_BATCH: usize = 64;
 /// Places for messages that a connection keeps between two batches.
 const BATCH_KEPT: usize = 4;
 
-/// Counts the bytes that were read.
-pub struct Metered<S> {
+/// Bytes that were read, and how many may be before the next message is complete.
+struct Meter {
+    read: AtomicU64,
+    allowed: AtomicU64,
+}
+
+impl Meter {
+    fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.read() > self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// A message is complete: the next may be as long as messages are.
+    fn allow(&self, bytes: u64) {
+        self.allowed.store(self.read() + bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads no further than its meter allows.
+struct Metered<S> {
     inner: S,
-    read: Arc<AtomicU64>,
+    meter: Arc<Meter>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.meter.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        if self.meter.is_spent() {
+            return Poll::Ready(Err(io::Error::other("a message is larger than it may be")));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -73,8 +101,8 @@ fn config() -> WebSocketConfig {
 
 /// Serves an upgraded connection until it closes.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding: Encoding, coop: Handle) {
-    let read = Arc::new(AtomicU64::new(0));
-    let stream = Metered { inner: stream, read: read.clone() };
+    let meter = Arc::new(Meter { read: AtomicU64::new(0), allowed: AtomicU64::new(UNAUTHENTICATED_FRAME_BYTES_MAX as u64) });
+    let stream = Metered { inner: stream, meter: meter.clone() };
     let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
     let connection = coop.new_connection();
     let (queue, outgoing) = queue(SESSION_QUEUE_MESSAGES_MAX);
@@ -90,7 +118,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding
         }
     }
     let (mut sink, stream) = ws.split();
-    let incoming = Incoming { stream, read, complete: 0 };
+    let incoming = Incoming { stream, meter, complete: 0 };
     let reads = read_frames(incoming, encoding, connection, &coop);
     let writes = write_frames(&mut sink, encoding, connection, &coop, outgoing);
     tokio::select! { () = reads => {}, () = writes => {} }
@@ -102,35 +130,33 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding
 /// A WebSocket's messages, and how much was read for them.
 struct Incoming<S> {
     stream: SplitStream<WebSocketStream<Metered<S>>>,
-    read: Arc<AtomicU64>,
+    meter: Arc<Meter>,
     /// Bytes that had been read when the last message was complete.
     complete: u64,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
-    fn partial(&self) -> u64 {
-        self.read.load(Ordering::Relaxed) - self.complete
-    }
-
-    /// The next message; `None` at the end, and for one that takes too long or never ends. A clock runs only while a
-    /// message is under way.
+    /// The next message; `None` at the end, and for one that takes too long. A clock runs only while a message is under
+    /// way.
     async fn next(&mut self) -> Option<Result<Message, Error>> {
-        let limit = if self.complete == 0 { UNAUTHENTICATED_FRAME_BYTES_MAX as u64 } else { RAW_BYTES_MAX };
         let mut clock: Option<Pin<Box<Sleep>>> = None;
-        poll_fn(|cx| {
+        let next = poll_fn(|cx| {
             if let Poll::Ready(next) = self.stream.poll_next_unpin(cx) {
                 return Poll::Ready(next);
             }
-            match self.partial() {
-                0 => Poll::Pending,
-                partial if partial > limit => Poll::Ready(None),
-                _ => {
-                    let clock = clock.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(MESSAGE_MS_MAX))));
-                    clock.as_mut().poll(cx).map(|()| None)
-                }
+            if self.meter.read() == self.complete {
+                return Poll::Pending;
             }
+            let clock = clock.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(MESSAGE_MS_MAX))));
+            clock.as_mut().poll(cx).map(|()| None)
         })
-        .await
+        .await;
+        self.complete = self.meter.read();
+        // Whoever has not authenticated gets no large message through: the first message is what authenticates.
+        if matches!(next, Some(Ok(Message::Binary(_) | Message::Text(_)))) {
+            self.meter.allow(RAW_BYTES_MAX);
+        }
+        next
     }
 }
 
@@ -140,33 +166,37 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
     connection: ConnectionId,
     coop: &Handle,
 ) {
+    let start = Instant::now();
+    let mut controls = Bucket::new(CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, Millis(0));
     while let Some(next) = incoming.next().await {
-        // Whoever has not authenticated gets no large message through: the first frame is what authenticates.
-        let is_too_large = incoming.complete == 0 && incoming.partial() > UNAUTHENTICATED_FRAME_BYTES_MAX as u64;
         let message = match next {
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) if !is_too_large => {
-                incoming.complete += incoming.partial();
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                let now = Millis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+                if controls.take(now, 1).is_err() {
+                    return;
+                }
                 continue;
             }
-            Ok(message) if !is_too_large => Some(message),
+            Ok(Message::Close(_)) => return,
+            Ok(message) => Some(message),
             // The rest of it cannot be skipped: its sender is told why, and the connection ends.
-            Ok(_) | Err(Error::Capacity(_)) => None,
+            Err(error) if matches!(error, Error::Capacity(_)) || incoming.meter.is_spent() => None,
             Err(_) => return,
         };
-        incoming.complete += incoming.partial();
         let is_last = message.is_none();
         // What waits for a place is the message as it came; a decoded frame is much larger.
         let Some(place) = coop.place().await else { return };
         let frame = match message {
             Some(Message::Binary(bytes)) if encoding == Encoding::Binary => decode_to_server(bytes, encoding),
             Some(Message::Text(text)) if encoding == Encoding::Json => decode_to_server(Bytes::from(text), encoding),
-            Some(Message::Close(_)) => return,
             Some(_) => Err(DecodeError::Schema),
             None => Err(DecodeError::Field("frame size")),
         };
         place.send(ToCoop::Input(Input::MemberFrame { connection, frame }));
         if is_last {
-            return;
+            let Some(place) = coop.place().await else { return };
+            place.send(ToCoop::Input(Input::MemberClosed { connection }));
+            return sleep(FAREWELL).await;
         }
     }
 }
@@ -206,3 +236,6 @@ async fn write_frames<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let _ = sink.close().await;
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

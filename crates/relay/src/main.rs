@@ -224,3 +224,27 @@ async fn ask(path: &Path, request: Request) -> anyhow::Result<Vec<NeighbourLine>
         None => bail!("nothing came of it"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn options(command: &clap::Command, found: &mut Vec<String>) {
+        found.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
+        command.get_subcommands().for_each(|below| options(below, found));
+    }
+
+    /// Every option that the program has, so that a new one is looked at: none lets anybody in unchecked.
+    #[test]
+    fn fault_14_no_option_turns_a_check_off() {
+        let mut found = Vec::new();
+        let command = Arguments::command();
+        options(&command, &mut found);
+        found.sort();
+        found.dedup();
+        assert_eq!(found, ["json", "link-listen", "listen", "name", "uses"]);
+        assert!(Arguments::try_parse_from(["kithd", "serve", "folder", "--no-auth"]).is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! The model: the store's meaning in maps, against which the other backends are held.
 //!
 //! Nothing is durable, and no function ever pends, so a simulator may poll each of them once. [`Memory::fork`] is the
-//! disk as a crash finds it. The rules that every backend shares ([`append_end`], [`check_place`], [`stored_at`])
+//! disk as a crash finds it. The rules that every backend shares ([`append_end`], [`check_place`], [`check_sizes`], [`stored_at`])
 //! stand here too.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kith_protocol::ids::{AccountHandle, Coop, CoopName, DeviceHandle, EntryId, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
-use kith_protocol::limits::TREE_LEVELS_MAX;
+use kith_protocol::limits::{STORED_BYTES_MAX, TREE_LEVELS_MAX};
 use kith_protocol::log::merkle::{NodeId, leaf_hash};
 
 use crate::{
@@ -46,6 +46,31 @@ pub(crate) fn append_end(append: &Append) -> Result<Seq> {
         }
     }
     Ok(Seq(end))
+}
+
+/// Whether every value of a write may go to a database.
+pub(crate) fn check_sizes(write: &Write) -> Result<()> {
+    let fits = |bytes: &Bytes| bytes.len() <= STORED_BYTES_MAX;
+    let all_fit = match write {
+        Write::Append(append) => {
+            let row_fits = |row: &LogRow| [&row.header, &row.nodes, &row.body, &row.group_info].into_iter().all(fits);
+            [&append.snapshot, &append.checkpoint].into_iter().chain(&append.group).all(fits) && append.rows.iter().all(row_fits)
+        }
+        Write::Truncate(cut) => [&cut.snapshot, &cut.group, &cut.checkpoint].into_iter().all(fits),
+        Write::PutVote { vote, .. } => fits(vote),
+        Write::PutMarked { attestation, .. } => fits(attestation),
+        Write::PutPending { submission, .. } => fits(submission),
+        Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX,
+        Write::PutRoom { .. }
+        | Write::DropEmptyRoom { .. }
+        | Write::DropPending { .. }
+        | Write::PutInvite { .. }
+        | Write::PutDevice(_)
+        | Write::PutMembership(_)
+        | Write::SetCursor { .. }
+        | Write::ResetCursor { .. } => true,
+    };
+    if all_fit { Ok(()) } else { Err(StoreError::Misused("a value is larger than any that is stored")) }
 }
 
 /// Whether a log can reach that far.
@@ -240,6 +265,7 @@ impl Writer for Memory {
         let mut tables = disk.tables.clone();
         let mut changes = Vec::new();
         for write in writes {
+            check_sizes(&write)?;
             tables.apply(write, &mut changes)?;
         }
         disk.tables = tables;

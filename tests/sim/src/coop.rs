@@ -74,6 +74,10 @@ impl Coop {
         Millis(now - self.started)
     }
 
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.clone()
+    }
+
     pub fn root(&self) -> SecretKey {
         self.secrets.root.clone()
     }

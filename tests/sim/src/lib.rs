@@ -14,6 +14,7 @@ pub mod mutant;
 pub mod network;
 pub mod plan;
 pub mod script;
+pub mod stand;
 pub mod tamper;
 pub mod trace;
 pub mod weather;

@@ -104,7 +104,12 @@ pub fn run(seed: u64, plan: Plan) -> Result<Outcome, Box<Failure>> {
 impl World {
     /// A world in calm weather, in which everybody has said something and all is at rest.
     pub fn calm(seed: u64) -> Result<Self, Violation> {
-        let mut world = Self::new(seed, Plan { rough_ms: 0, ..Plan::PAIR });
+        Self::calm_circle(seed, Plan::PAIR.members)
+    }
+
+    /// The same with so many members, in turn of the first and of the second co-op.
+    pub fn calm_circle(seed: u64, members: usize) -> Result<Self, Violation> {
+        let mut world = Self::new(seed, Plan { members, rough_ms: 0, ..Plan::PAIR });
         world.settle_in()?;
         (0..world.members.len()).for_each(|member| world.say(member, 0));
         world.calm_down()?;

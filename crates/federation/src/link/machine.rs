@@ -12,11 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use kith_protocol::agreement::{Agreement, LinkCertificate};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
-use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_DEAD_MS, LINK_PING_MS, ROOMS_MAX};
+use kith_protocol::limits::{
+    AUTHENTICATION_MS_MAX, LINK_COMMIT_WORK, LINK_DEAD_MS, LINK_FETCH_WORK, LINK_FOLLOW_WORK, LINK_PING_MS, LINK_WORK_BURST,
+    LINK_WORK_PER_SECOND, ROOMS_MAX,
+};
 use kith_protocol::link::{Batch, LinkFrame, Submission, VERSION};
+use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{FetchGroup, Group, RequestId};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::{SecretKey, Signature};
 
 use super::error::Refusal;
@@ -114,6 +119,8 @@ pub struct Link {
     /// Rooms that the peer follows here: its number for them.
     followed: BTreeMap<RoomId, RoomNumber>,
     followed_ids: BTreeMap<RoomNumber, RoomId>,
+    /// What the peer may still make this co-op do.
+    work: Bucket,
     sends: VecDeque<LinkFrame>,
     events: VecDeque<Event>,
 }
@@ -141,6 +148,7 @@ impl Link {
             pinged: None,
             followed: BTreeMap::new(),
             followed_ids: BTreeMap::new(),
+            work: Bucket::new(LINK_WORK_BURST, u64::from(LINK_WORK_PER_SECOND) * 1000, now),
             sends: VecDeque::from([hello]),
             events: VecDeque::new(),
         }
@@ -204,7 +212,10 @@ impl Link {
                 self.handle_hello(wall, version, coop, &certificate, pins)
             }
             (State::AwaitAgreement, LinkFrame::Agreement { signature, .. }) => self.handle_agreement(signature),
-            (State::Up, frame) => self.handle_traffic(frame),
+            (State::Up, frame) => match self.admit(now, &frame) {
+                Ok(()) => self.handle_traffic(frame),
+                Err(wait_ms) => self.refuse_excess(frame, wait_ms),
+            },
             _ => Err(Refusal::OutOfTurn),
         }
     }
@@ -244,6 +255,31 @@ impl Link {
         Agreement::between(self.me.clone(), peer.clone()).verify(&peer.key, &signature).map_err(|_| Refusal::Agreement)?;
         self.state = State::Up;
         self.events.push_back(Event::Up { peer, signature });
+        Ok(())
+    }
+
+    /// Counts what a frame costs before anything is done about it. `Err`: milliseconds until it may come.
+    fn admit(&mut self, now: Millis, frame: &LinkFrame) -> Result<(), u32> {
+        let work = match frame {
+            LinkFrame::Submit { submission, .. } if submission.kind == Kind::Message => 1,
+            LinkFrame::Submit { .. } => LINK_COMMIT_WORK,
+            LinkFrame::FetchGroup(_) => LINK_FETCH_WORK,
+            // Each room once is what every link begins with.
+            LinkFrame::Follow { id, .. } if self.followed.contains_key(id) => LINK_FOLLOW_WORK,
+            _ => 0,
+        };
+        self.work.take(now, work)
+    }
+
+    /// What is too much is answered by a no that names it, as far as it has a name; the link lives. Following cannot be
+    /// refused without the peer waiting for ever: that link begins anew.
+    fn refuse_excess(&mut self, frame: LinkFrame, wait_ms: u32) -> Result<(), Refusal> {
+        let detail = format!("too much at once; again in {wait_ms} ms");
+        match frame {
+            LinkFrame::Submit { id, .. } => self.submitted(id, Err((Code::RateLimited, detail))),
+            LinkFrame::Follow { .. } => return Err(Refusal::TooMuch),
+            _ => self.refuse(Code::RateLimited, detail),
+        }
         Ok(())
     }
 
@@ -376,6 +412,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym};
 
     struct Side {
         root: SecretKey,
@@ -480,6 +517,64 @@ mod tests {
         assert_eq!(left.handle_malformed(NOW, "nonsense".into()), Ok(()));
         assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
         assert!(left.is_up());
+    }
+
+    #[test]
+    fn fault_11_a_neighbour_causes_only_so_much_work() {
+        let (a, b) = pair();
+        let (mut left, _) = run(&a, &b).unwrap();
+        left.poll_event();
+        let submit = |id, kind| {
+            let id_of = EntryId { sender: Pseudonym([1; 16]), counter: Counter { device: 0, number: id } };
+            let (body, group_info) = (bytes::Bytes::new(), bytes::Bytes::new());
+            LinkFrame::Submit { id, submission: Submission { room: RoomId([1; 32]), id: id_of, epoch: Epoch(0), kind, body, group_info } }
+        };
+        let passed = |link: &mut Link| std::iter::from_fn(|| link.poll_event()).count();
+        // Commits cost more than messages.
+        let commits = u64::from(LINK_WORK_BURST / LINK_COMMIT_WORK);
+        (0..commits).for_each(|id| left.handle_frame(NOW, WALL, submit(id, Kind::Commit), &a).unwrap());
+        assert_eq!(passed(&mut left), commits as usize);
+        assert_eq!(left.poll_send(), None);
+        left.handle_frame(NOW, WALL, submit(9, Kind::Message), &a).unwrap();
+        let answer = left.poll_send();
+        assert!(matches!(answer, Some(LinkFrame::Submitted { id: 9, outcome: Err((Code::RateLimited, _)) })), "{answer:?}");
+        let proof = Signature([0; 64]);
+        let fetch = FetchGroup { request: 1, room: RoomId([1; 32]), holder: a.coop.clone(), invite: PublicKey([1; 32]), proof };
+        left.handle_frame(NOW, WALL, LinkFrame::FetchGroup(fetch), &a).unwrap();
+        assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::RateLimited, .. })));
+        assert_eq!(passed(&mut left), 0, "nothing was done about it");
+        // What costs nothing goes on, as does everything a second later.
+        left.handle_frame(NOW, WALL, LinkFrame::Ping { id: 1 }, &a).unwrap();
+        assert_eq!(left.poll_send(), Some(LinkFrame::Pong { id: 1 }));
+        let later = Millis(1_000);
+        (0..u64::from(LINK_WORK_PER_SECOND)).for_each(|id| left.handle_frame(later, WALL, submit(id, Kind::Message), &a).unwrap());
+        assert_eq!(passed(&mut left), LINK_WORK_PER_SECOND as usize);
+        // Each room may be asked for once; asking for it anew without end ends the link.
+        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0) };
+        (0..=255).for_each(|room| left.handle_frame(later, WALL, follow(room), &a).unwrap());
+        assert_eq!(left.handle_frame(later, WALL, follow(7), &a), Err(Refusal::TooMuch));
+    }
+
+    #[test]
+    fn fault_05_it_signs_the_agreement_that_it_built_itself() {
+        let (a, b) = pair();
+        let mut right = open(&b, &a, false);
+        right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
+        let signed: Vec<LinkFrame> = std::iter::from_fn(|| right.poll_send()).collect();
+        let [LinkFrame::Hello { .. }, LinkFrame::Agreement { document, signature }] = &signed[..] else { panic!("{signed:?}") };
+        let ours = Agreement::between(a.coop.clone(), b.coop.clone());
+        assert_eq!((document.to_vec(), ours.verify(&b.coop.key, signature)), (ours.document(), Ok(())));
+        // The peer's text, under the peer's good signature over it, is neither agreed to nor signed.
+        let theirs = bytes::Bytes::from_static(b"kith-agreement/v1\neverything is theirs\n");
+        let statement = kith_protocol::sign::Transcript::new(kith_protocol::sign::Label::Agreement).field(&theirs);
+        let forged = LinkFrame::Agreement { document: theirs.clone(), signature: a.root.sign(&statement) };
+        assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Err(Refusal::Agreement));
+        // Beside the good signature the text does not matter, for nobody looks at it.
+        let mut right = open(&b, &a, false);
+        right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
+        while right.poll_send().is_some() {}
+        right.handle_frame(NOW, WALL, LinkFrame::Agreement { document: theirs, signature: ours.sign(&a.root) }, &b).unwrap();
+        assert!(right.is_up() && right.poll_send().is_none());
     }
 
     #[test]

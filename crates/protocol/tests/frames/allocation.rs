@@ -63,7 +63,7 @@ fn within(number: u8, inner: &[u8]) -> Vec<u8> {
 
 /// A few bytes that claim 4 GiB, at the top, within a frame, and within what a frame holds.
 #[test]
-fn claimed_lengths_cost_nothing() {
+fn fault_16_claimed_lengths_cost_nothing() {
     fn check<T: Form>() {
         let fields = 1..20u8;
         let mut claims: Vec<_> = fields.clone().map(claim).collect();

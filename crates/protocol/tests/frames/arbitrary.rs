@@ -229,7 +229,13 @@ fn group() -> impl Strategy<Value = Box<Group>> + Clone {
     let blobs = (blob(), blob(), blob());
     let place = (number(), any::<u32>(), vec(hash(), 0..4), vec(pseudonym(), 0..4), time(), any::<u32>());
     (blobs, place, attestation_of_number(), vec(leave(), 0..3), blob()).prop_map(
-        |((group_info, short_tree, creation), (size, term, frontier, senders, last_time, next_use), mut attestation, leaves, succession)| {
+        |(
+            (group_info, short_tree, creation),
+            (size, term, frontier, senders, last_time, next_use),
+            mut attestation,
+            leaves,
+            succession,
+        )| {
             attestation.checkpoint.room = room_id(&creation);
             let term = Term(term);
             Box::new(Group {

@@ -220,6 +220,10 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Input(input) => {
+                if matches!(input, Input::MemberClosed { .. }) {
+                    // What was said to it before, such as why it is closed, goes into its queue before the queue goes.
+                    self.apply_effects();
+                }
                 match &input {
                     Input::MemberClosed { connection } => drop(self.members.remove(connection)),
                     Input::LinkClosed { connection } => drop(self.links.remove(connection)),

@@ -7,8 +7,11 @@ use bytes::Bytes;
 use kith_federation::mirror::{BatchError, Position, verify_batch};
 use kith_protocol::codec;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::ids::{
+    Coop, CoopName, Counter, EntryId, Hash, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
+};
 use kith_protocol::judge::RoomFacts;
+use kith_protocol::limits::{MEMBER_COMMITS_BURST, MEMBER_COMMITS_EVERY_S};
 use kith_protocol::link::{Batch, Submission};
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, Mark};
 use kith_protocol::log::header::hash_bytes;
@@ -16,6 +19,7 @@ use kith_protocol::log::pack::extra_of;
 use kith_protocol::log::succession::{SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, Group};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
 
@@ -43,6 +47,8 @@ pub enum OrderError {
     Kind,
     #[error("the entry did not come from the co-op that certified its sender")]
     Origin,
+    #[error("too many commits by one member; the next may come in {0} ms")]
+    Commits(u32),
     #[error(transparent)]
     Entry(#[from] EntryError),
 }
@@ -55,6 +61,7 @@ impl OrderError {
             Self::Unsettled => Code::Busy,
             Self::Kind => Code::Malformed,
             Self::Origin => Code::Forbidden,
+            Self::Commits(_) => Code::RateLimited,
             Self::Entry(error) => error.code(),
         }
     }
@@ -113,6 +120,8 @@ pub struct Room {
     pub(super) compared: BTreeMap<CoopName, (Term, u64)>,
     /// Once it has settled it stays so while the process lives.
     pub(super) settled: bool,
+    /// A hub's: commits that each member may still try. Every one of them costs every member of the room.
+    commits: BTreeMap<Pseudonym, Bucket>,
     /// Entries in the log that did not satisfy the rules: evidence against the hub.
     pub invalid: u64,
 }
@@ -134,6 +143,7 @@ impl Room {
             vote: None,
             compared: BTreeMap::new(),
             settled: false,
+            commits: BTreeMap::new(),
             invalid: 0,
         }
     }
@@ -237,6 +247,14 @@ impl Room {
         if is_of_new_epoch && certified <= log.last_commit.0 {
             return Err(OrderError::EpochBusy);
         }
+        let from_origin = log.coop_of(&entry.id.sender) == Some(&origin.name);
+        if entry.kind == Kind::Commit && log.is_member(&entry.id.sender) && from_origin {
+            // Before the work of verifying it; and only on the word of the member's own co-op, so that nobody uses up
+            // what is another's.
+            let now = Millis(now.0.saturating_mul(1000));
+            let full = || Bucket::new(MEMBER_COMMITS_BURST, 1000 / MEMBER_COMMITS_EVERY_S, now);
+            self.commits.entry(entry.id.sender).or_insert_with(full).take(now, 1).map_err(OrderError::Commits)?;
+        }
         let time = now.max(log.last_time);
         let group_info_hash = (entry.kind == Kind::Commit).then(|| hash_bytes(&entry.group_info));
         let extra = extra_of(entry.kind, &entry.body, group_info_hash).map_err(|_| EntryError::Body)?;
@@ -247,7 +265,7 @@ impl Room {
             Effect::Commit(staged) if staged.facts.join.is_some() => {
                 staged.facts.join.as_ref().is_some_and(|join| join.certificate.coop == *origin)
             }
-            _ => log.coop_of(&entry.id.sender) == Some(&origin.name),
+            _ => from_origin,
         };
         if !is_from_origin {
             return Err(OrderError::Origin);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{on_write, shared};
 use super::{log, members, neighbours, outbox, rooms};
-use crate::memory::append_end;
+use crate::memory::{append_end, check_sizes};
 use crate::{Result, StoreError, Write};
 
 /// Commits that wait for the writer; more wait for a place in the queue.
@@ -119,6 +119,7 @@ async fn apply_apart(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Resul
 async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Write>) -> Result<()> {
     let mut batch = log::Batch::default();
     for write in writes {
+        check_sizes(write)?;
         match write {
             Write::PutRoom { number, id, hub } => rooms::put(conn, *number, *id, hub).await?,
             Write::DropEmptyRoom { number } => rooms::drop_empty(conn, *number).await?,
