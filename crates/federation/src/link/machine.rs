@@ -550,7 +550,7 @@ mod tests {
         (0..u64::from(LINK_WORK_PER_SECOND)).for_each(|id| left.handle_frame(later, WALL, submit(id, Kind::Message), &a).unwrap());
         assert_eq!(passed(&mut left), LINK_WORK_PER_SECOND as usize);
         // Each room may be asked for once; asking for it anew without end ends the link.
-        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0) };
+        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0), term: Term(1) };
         (0..=255).for_each(|room| left.handle_frame(later, WALL, follow(room), &a).unwrap());
         assert_eq!(left.handle_frame(later, WALL, follow(7), &a), Err(Refusal::TooMuch));
     }
