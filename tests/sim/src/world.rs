@@ -107,13 +107,20 @@ impl World {
         Self::calm_circle(seed, Plan::PAIR.members)
     }
 
-    /// The same with so many members, in turn of the first and of the second co-op.
+    /// The same with so many members, in turn of the first and of the second co-op. The first member began the room, so
+    /// the first co-op is its hub: of the worlds from that seed on it is the first that came about like that.
     pub fn calm_circle(seed: u64, members: usize) -> Result<Self, Violation> {
-        let mut world = Self::new(seed, Plan { members, rough_ms: 0, ..Plan::PAIR });
-        world.settle_in()?;
-        (0..world.members.len()).for_each(|member| world.say(member, 0));
-        world.calm_down()?;
-        Ok(world)
+        let mut seed = seed;
+        loop {
+            let mut world = Self::new(seed, Plan { members, rough_ms: 0, ..Plan::PAIR });
+            world.settle_in()?;
+            if world.circles[0].creator == 0 {
+                (0..world.members.len()).for_each(|member| world.say(member, 0));
+                world.calm_down()?;
+                return Ok(world);
+            }
+            seed += 1;
+        }
     }
 
     /// A world after its rough weather, at rest and not yet checked.
