@@ -12,6 +12,7 @@ use kith_storage::{StoreError, Write};
 use crate::checks::{Check, Violation};
 use crate::mutant::Mutant;
 use crate::network::Place;
+use crate::script::short;
 use crate::world::{Event, World};
 
 /// Places in a session's queue that entries leave free for answers, as in the driver.
@@ -233,7 +234,12 @@ impl World {
 
     fn member_told(&mut self, member: usize, event: Told) {
         match event {
-            Told::Distrust { why, .. } => self.violated(Violation::new(Check::Trust, format!("member {member} distrusts: {why}"))),
+            Told::Distrust { room, why } => {
+                let state = self.members[member].core.room_state(&room);
+                let at = state.map_or(0, |state| state.size);
+                let what = format!("member {member} distrusts {} at {at}: {why}", short(&room));
+                self.violated(Violation::new(Check::Trust, what));
+            }
             Told::JoinFailed { room, code, detail } => self.join_failed(member, &room, code, &detail),
             Told::ItemFailed { item, code, detail, .. } => {
                 self.note(|_| format!("member {member} item {item} failed: {code:?} {detail}"));

@@ -18,7 +18,7 @@ use crate::network::{Network, Place, Traffic};
 use crate::plan::Plan;
 use crate::script::Circle;
 use crate::tamper::Tamper;
-use crate::trace::Trace;
+use crate::trace::{SHOWN, Trace};
 use crate::weather::Heal;
 use crate::wire::Dialled;
 use crate::witness::Witness;
@@ -53,7 +53,7 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n{}", self.violation, self.trace.tail())
+        write!(f, "{}\n{}", self.violation, self.trace.tail(SHOWN))
     }
 }
 

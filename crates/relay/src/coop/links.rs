@@ -240,8 +240,9 @@ impl Coop {
         match outcome {
             Ok(()) => {
                 self.outbox.ordered(number, &entry);
-                // The first entry of a room that we do not follow yet is a join: the hub lets us follow from now on.
-                if self.rooms.get(&number).is_some_and(|room| room.log().is_none()) {
+                // A stranger's entry is a join. Without a member in the room we did not follow it, and the hub lets us from
+                // now on; else nothing is lost by asking again.
+                if self.rooms.get(&number).is_some_and(|room| !room.is_member(&entry.sender)) {
                     self.after.push(After::FollowNew { room: number });
                 }
             }

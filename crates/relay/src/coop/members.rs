@@ -413,13 +413,18 @@ impl Coop {
         let mut id = EntryId { sender: join.pseudonym, counter: Counter { device: identity.device_number, number: 0 } };
         id.counter.number = room.log().map_or(0, |log| log.last_counter(&id)) + 1;
         // A join that was taken before is not taken again: the device reads on from where it stood.
-        if !room.is_member(&join.pseudonym) {
+        let is_in = room.is_member(&join.pseudonym);
+        if !is_in {
             let submission =
                 Submission { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body: join.commit, group_info: join.group_info };
             self.submit(connection, number, submission, Some(join.request))?;
         }
         self.write(Write::ResetCursor { device: identity.device, room: number, next: join.from });
         self.reply_after_commit(connection, &ToMember::RoomNumber { request: join.request, room: join.room, number });
+        if is_in {
+            // What this session was sent before it knew the room's number, the device could not place.
+            self.after.push(After::Subscribe { connection, room: number, from: join.from });
+        }
         Ok(())
     }
 
