@@ -31,7 +31,7 @@ enum Task {
     },
     /// Set up and pass all tests.
     Test,
-    /// Formatting, lints, the systemd unit, and the wasm build of the client. The rules of the house are tests.
+    /// Formatting, lints, bans, licences and sources of the dependencies, the systemd unit, and the wasm build of the client. The rules of the house are tests.
     Check,
     /// Measure. Without a name, everything.
     Bench {

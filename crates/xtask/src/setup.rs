@@ -64,9 +64,9 @@ pub fn need_program(program: &str, package: &str) -> Result<()> {
 }
 
 /// Installs a cargo subcommand if it is missing.
-pub fn need_cargo_tool(subcommand: &str) -> Result<()> {
-    if has("cargo", "--list") && cargo(&[subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+pub fn need_cargo_tool(subcommand: &str, options: &[&str]) -> Result<()> {
+    if cargo(&[subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
         return Ok(());
     }
-    run(&mut cargo(&["install", "--locked", &format!("cargo-{subcommand}")]))
+    run(cargo(&["install", "--locked", &format!("cargo-{subcommand}")]).args(options))
 }
