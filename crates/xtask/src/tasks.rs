@@ -8,7 +8,7 @@ use crate::setup::{cargo, command, need_cargo_tool, need_program, run, target_di
 pub fn test() -> Result<()> {
     need_cargo_tool("nextest", &[])?;
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let bins = target_dir().join("debug");
+    let bins = target_dir()?.join("debug");
     run(cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]).env("KITH_BIN_DIR", bins))
 }
 
@@ -25,7 +25,7 @@ pub fn check() -> Result<()> {
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     need_program("systemd-analyze", "systemd")?;
     run(&mut cargo(&["build", "-p", "kith-relay", "--bin", "kithd"]))?;
-    run(command("bash").arg("deploy/check.sh").arg(target_dir().join("debug/kithd")))?;
+    run(command("bash").arg("deploy/check.sh").arg(target_dir()?.join("debug/kithd")))?;
     crate::wasm::check()
 }
 
@@ -36,7 +36,7 @@ pub fn bench(name: Option<&str>, json: bool) -> Result<()> {
     if json {
         bench.arg("--json");
     }
-    run(bench.env("KITH_BIN_DIR", target_dir().join("release")))
+    run(bench.env("KITH_BIN_DIR", target_dir()?.join("release")))
 }
 
 pub fn sim(seeds: u32, seed: Option<u64>) -> Result<()> {
