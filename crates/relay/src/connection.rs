@@ -117,7 +117,7 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
         // Whoever has not authenticated gets no large message through: the first frame is what authenticates.
         let size = read.load(Ordering::Relaxed) - complete;
         if complete == 0 && size > UNAUTHENTICATED_FRAME_BYTES_MAX as u64 {
-            coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::Field("frame size")) }).await;
+            coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::TooLarge("the frame")) }).await;
             return;
         }
         complete = read.load(Ordering::Relaxed);
@@ -129,7 +129,7 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
             Some(Err(Error::Capacity(_))) => {
                 // The rest of it cannot be skipped: its sender is told why, and the connection ends.
-                coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::Field("frame size")) }).await;
+                coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::TooLarge("the frame")) }).await;
                 return;
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return,
