@@ -4,9 +4,10 @@ use futures_util::FutureExt;
 use kith_protocol::ids::{Coop as CoopId, PublicKey, UnixSeconds};
 use kith_protocol::sign::SecretKey;
 use kith_relay::coop::driver::{boot, read};
-use kith_relay::coop::{Coop as Machine, Read, ReadResult, Secrets};
+use kith_relay::coop::{Coop as Machine, Input, Read, ReadResult, Secrets};
+use kith_storage::fault::{Fault, Faulty};
 use kith_storage::memory::Memory;
-use kith_storage::{Write, Writer};
+use kith_storage::{StoreError, Write, Writer};
 
 use crate::tamper::{Tamper, View};
 
@@ -17,7 +18,9 @@ pub struct Coop {
     pub id: CoopId,
     secrets: Secrets,
     pub link_key: PublicKey,
-    pub store: Memory,
+    pub store: Faulty<Memory>,
+    /// Its disk has no room for any transaction.
+    pub disk_full: bool,
     /// `None` while it is down.
     pub machine: Option<Machine>,
     /// Counts its lives: what an earlier one had under way does not reach a later one.
@@ -38,7 +41,18 @@ impl Coop {
         link_seed[0] ^= 0xff;
         let link_key = SecretKey::from_seed(link_seed).public();
         let secrets = Secrets { root, link_key };
-        let mut coop = Self { id, secrets, link_key, store: Memory::new(), machine: None, life: 0, writes: None, skew_s, tamper: None };
+        let mut coop = Self {
+            id,
+            secrets,
+            link_key,
+            store: Faulty::new(Memory::new()),
+            disk_full: false,
+            machine: None,
+            life: 0,
+            writes: None,
+            skew_s,
+            tamper: None,
+        };
         coop.start();
         coop
     }
@@ -64,8 +78,16 @@ impl Coop {
         self.life += 1;
     }
 
-    pub fn commit(&mut self, writes: Vec<Write>) {
-        self.store.commit(writes).now_or_never().expect("the model never pends").expect("the machine writes what the store takes");
+    /// What the disk says: durable, or full.
+    pub fn commit(&mut self, writes: Vec<Write>) -> Input {
+        if self.disk_full {
+            self.store.fail_next(Fault::Full);
+        }
+        match self.store.commit(writes).now_or_never().expect("the model never pends") {
+            Ok(()) => Input::Committed,
+            Err(StoreError::Full) => Input::DiskFull,
+            Err(error) => panic!("the machine writes what the store takes: {error}"),
+        }
     }
 
     pub fn read(&self, what: Read) -> ReadResult {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kith_client::core::machine::is_loaded;
 use kith_client::core::{Core, Effect, Event, ItemState, VerifyReport};
+use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, RoomId};
 use kith_protocol::member::ToServer;
 
@@ -25,12 +26,14 @@ pub struct Member {
     pub life: u64,
     /// What its audits came to.
     pub reports: Vec<VerifyReport>,
+    /// Why its co-op put something off, in order.
+    pub put_off: Vec<Code>,
 }
 
 impl Member {
     pub fn new(coop: usize, seed: [u8; 32]) -> Self {
         let core = Core::load(seed, []).expect("nothing to be damaged");
-        Self { coop, core, disk: BTreeMap::new(), connection: None, said: Vec::new(), life: 0, reports: Vec::new() }
+        Self { coop, core, disk: BTreeMap::new(), connection: None, said: Vec::new(), life: 0, reports: Vec::new(), put_off: Vec::new() }
     }
 
     /// Carries out what the core wants: persist, then send. With `torn`, the process dies right after persisting.
@@ -48,6 +51,7 @@ impl Member {
                 }
                 Effect::Send(frame) if !torn => sends.push(frame),
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),
+                Effect::Event(Event::PutOff { code, .. }) => self.put_off.push(code),
                 Effect::Send(_) | Effect::Event(_) => {}
             }
         }

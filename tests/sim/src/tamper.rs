@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kith_protocol::ids::{DeviceHandle, EntryId, Hash, PublicKey, RoomNumber, Seq};
 use kith_protocol::log::merkle::NodeId;
+use kith_storage::fault::Faulty;
 use kith_storage::memory::Memory;
 use kith_storage::{
     DeviceRow, LogRow, Members, MembershipRow, NeighbourRow, Neighbours, Outbox, Result, RoomLog, RoomRow, RoomState, Write, Writer,
@@ -19,7 +20,7 @@ pub enum Tamper {
 
 /// The store as a server sees it.
 pub struct View<'a> {
-    pub store: &'a Memory,
+    pub store: &'a Faulty<Memory>,
     pub tamper: Option<Tamper>,
 }
 

@@ -171,17 +171,35 @@ impl World {
 
     /// Starts a co-op again with one byte changed, and has a member verify the room. `None`: it could not even begin to.
     pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
-        let (room, coop) = (self.room?, self.members[member].coop);
+        let coop = self.members[member].coop;
         self.coops[coop].tamper = tamper;
         self.crash_coop(coop);
         self.until(10_000, |world| world.members[member].core.is_synced() && world.has_link());
-        self.until(1_000, |_| false);
+        self.pass(1_000);
+        self.audit(member, stored)
+    }
+
+    /// Has a member verify the room.
+    pub fn audit(&mut self, member: usize, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
+        let room = self.room?;
         self.members[member].reports.clear();
         self.members[member].core.verify(&room, stored).ok()?;
         self.members[member].core.watch(&room, 1);
         self.member_acts(member);
         self.until(3_000, |world| !world.members[member].reports.is_empty());
         self.members[member].reports.pop()
+    }
+
+    /// Time goes by, virtual milliseconds.
+    pub fn pass(&mut self, ms: u64) {
+        self.until(ms, |_| false);
+    }
+
+    /// A member's connection is lost; the device dials again.
+    pub fn cut_member(&mut self, member: usize) {
+        if let Some(connection) = self.members[member].connection {
+            self.cut(connection);
+        }
     }
 
     /// The link with which everybody joined.
@@ -416,7 +434,7 @@ impl World {
     }
 
     /// Everything comes to rest: nothing in any outbox, both logs alike, everybody has read them.
-    fn calm_down(&mut self) -> Result<u64, String> {
+    pub fn calm_down(&mut self) -> Result<u64, String> {
         let begun = self.now;
         for coop in 0..2 {
             if self.coops[coop].machine.is_none() {
@@ -542,11 +560,11 @@ impl World {
         if dies && self.dice.roll(2) == 0 {
             return self.crash_coop(coop);
         }
-        self.coops[coop].commit(writes);
+        let outcome = self.coops[coop].commit(writes);
         if dies {
             return self.crash_coop(coop);
         }
-        self.input(coop, Input::Committed);
+        self.input(coop, outcome);
     }
 
     fn crash_coop(&mut self, coop: usize) {
@@ -566,7 +584,7 @@ impl World {
         self.at(delay, Event::Restart { coop });
     }
 
-    fn say(&mut self, member: usize, number: u64) {
+    pub fn say(&mut self, member: usize, number: u64) {
         let (wall, text) = (self.wall(), format!("words that only members may see, number {number}"));
         let Some(room) = self.room else { return };
         if let Ok(item) = self.members[member].core.say(wall, &room, &Content::Text(text.clone())) {

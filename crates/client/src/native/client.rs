@@ -33,6 +33,11 @@ pub enum ClientError {
     Connect(#[from] ConnectError),
     #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
     TimedOut,
+    #[error(
+        "it did not come about in time: {detail}. {advice} What you wrote is kept in the outbox and goes out with the next command",
+        advice = code.advice()
+    )]
+    PutOff { code: Code, detail: String },
     #[error("the co-op refused: {detail}. {advice}", advice = code.advice())]
     Refused { code: Code, detail: String },
     #[error("what the server sent cannot be trusted: {0}. Run `kith verify` on the room, and tell your steward")]
@@ -47,11 +52,13 @@ pub struct Client {
     pub home: Home,
     connection: Option<Connection>,
     backoff: Duration,
+    /// What the server said last of what has not come about yet.
+    put_off: Option<(Code, String)>,
 }
 
 impl Client {
     pub fn new(home: Home) -> Self {
-        Self { home, connection: None, backoff: RECONNECT_FIRST }
+        Self { home, connection: None, backoff: RECONNECT_FIRST, put_off: None }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -93,7 +100,8 @@ impl Client {
         let mut failed: Option<ConnectError> = None;
         loop {
             if Instant::now() >= deadline {
-                return Err(failed.map_or(ClientError::TimedOut, ClientError::Connect));
+                let put_off = self.put_off.clone().map(|(code, detail)| ClientError::PutOff { code, detail });
+                return Err(failed.map(ClientError::Connect).or(put_off).unwrap_or(ClientError::TimedOut));
             }
             if self.connection.is_none() {
                 match tokio::time::timeout_at(deadline, self.connect()).await {
@@ -114,7 +122,11 @@ impl Client {
                 return Err(ClientError::Distrust(why.clone()));
             }
             if let Some(answer) = done(&mut self.home, &events)? {
+                self.put_off = None;
                 return Ok(answer);
+            }
+            if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
+                self.put_off = Some((*code, detail.clone()));
             }
         }
     }
@@ -179,9 +191,7 @@ impl Client {
 /// A refusal that ends what one is doing.
 pub fn refusal(events: &[Event]) -> Result<(), ClientError> {
     for event in events {
-        if let Event::Refused { code, detail } = event
-            && !code.is_transient()
-        {
+        if let Event::Refused { code, detail } = event {
             return Err(ClientError::Refused { code: *code, detail: detail.clone() });
         }
     }

@@ -15,6 +15,7 @@ use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
 use kith_protocol::sign::{Signature, verify};
 use kith_storage::Write;
 
+use super::full;
 use super::machine::{After, Coop};
 use super::types::Effect;
 use crate::room::Order;
@@ -191,9 +192,10 @@ impl Coop {
 
     /// A mirror hands in an entry of one of its members.
     fn submission_came(&mut self, connection: ConnectionId, peer: &CoopId, id: u64, submission: &Submission) {
-        let number = self.room_numbers.get(&submission.room).copied();
+        let (number, is_full) = (self.room_numbers.get(&submission.room).copied(), self.is_full());
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
+            _ if is_full => Err((Code::DiskFull, full::WHY.to_owned())),
             Some(room) if submission.kind != Kind::Creation => {
                 room.order(self.wall, peer, submission).map_err(|error| (error.code(), error.to_string()))
             }
@@ -276,6 +278,10 @@ impl Coop {
         let neighbours = &self.neighbours;
         let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
         if batch.entries.first.0 < room.size() {
+            return;
+        }
+        if self.full_until.is_some() {
+            self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
             return;
         }
         let before = room.size();
@@ -372,7 +378,10 @@ impl Coop {
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number)).filter(|room| room.is_hub());
         if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
-            self.after.push(After::PeerFetchGroup { connection, fetch });
+            // While the disk is full, whoever asked hears in time from its own co-op that this one does not answer.
+            if !self.is_full() {
+                self.after.push(After::PeerFetchGroup { connection, fetch });
+            }
             return;
         }
         let group = room.and_then(|room| room.group(&fetch.invite, self.wall));

@@ -11,6 +11,7 @@
 
 pub mod driver;
 mod feed;
+mod full;
 mod links;
 pub mod machine;
 mod members;
