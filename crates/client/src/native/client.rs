@@ -30,7 +30,7 @@ pub enum ClientError {
         "{0}. {advice}",
         advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command"
     )]
-    Connect(#[from] ConnectError),
+    Connect(ConnectError),
     #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
     TimedOut,
     #[error(
@@ -134,7 +134,7 @@ impl Client {
     async fn connect(&mut self) -> Result<(), ClientError> {
         let (account, _) = self.home.step(|core| core.account().map(|account| (account.address.clone(), account.secure)))?;
         let (address, secure) = account.ok_or(CoreError::NoAccount)?;
-        let connection = Connection::open(&address, secure).await?;
+        let connection = Connection::open(&address, secure).await.map_err(ClientError::Connect)?;
         self.home.step(Core::handle_connected)?;
         self.connection = Some(connection);
         self.backoff = RECONNECT_FIRST;
@@ -196,4 +196,26 @@ pub fn refusal(events: &[Event]) -> Result<(), ClientError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// Errors are shown with all their sources: what the outer one says already has none.
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let errors = [
+            ClientError::Connect(ConnectError::Unreachable { address: "alder.test:443".into(), error: refused() }),
+            ClientError::Connect(ConnectError::Tls(refused())),
+            ClientError::Home(HomeError::Io { path: "home".into(), error: refused() }),
+        ];
+        for error in errors {
+            assert!(error.source().is_none());
+            assert_eq!(error.to_string().matches("connection refused").count(), 1, "{error}");
+        }
+    }
 }
