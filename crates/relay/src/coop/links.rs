@@ -61,7 +61,7 @@ impl Coop {
         let Some(link) = self.links.get_mut(&connection) else { return };
         let outcome = match frame {
             Ok(frame) => link.handle_frame(self.now, self.wall, frame, &self.neighbours),
-            Err(error) => link.handle_malformed(self.now, error.to_string()),
+            Err(error) => link.handle_malformed(self.now, &error),
         };
         if let Err(refusal) = outcome {
             return self.end_link(connection, &refusal);
