@@ -6,7 +6,7 @@
 //! Verification is strict: small-order keys and malleable signatures are refused.
 
 use ed25519_dalek::{Signature as DalekSignature, Signer, SigningKey, VerifyingKey};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 use crate::ids::PublicKey;
 
@@ -31,10 +31,14 @@ pub enum Label {
     LinkKey,
     /// A co-op agrees to an agreement.
     Agreement,
+    /// A voter seats a hub.
+    Vote,
+    /// A mirror has taken a member's message that has no place yet.
+    Provisional,
 }
 
 impl Label {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -44,6 +48,8 @@ impl Label {
         Self::Franking,
         Self::LinkKey,
         Self::Agreement,
+        Self::Vote,
+        Self::Provisional,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -57,6 +63,8 @@ impl Label {
             Self::Franking => "kith/franking/v1",
             Self::LinkKey => "kith/link-key/v1",
             Self::Agreement => "kith/agreement/v1",
+            Self::Vote => "kith/vote/v1",
+            Self::Provisional => "kith/provisional/v1",
         }
     }
 }
@@ -111,9 +119,10 @@ impl Signature {
 pub struct BadSignature;
 
 /// A private key, from its 32-byte seed only: a public key is never taken from outside beside it
-/// (the double-key oracle of RUSTSEC-2022-0093). Wiped when dropped; never printed.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
+/// (the double-key oracle of RUSTSEC-2022-0093). Computed once, since signing needs it each time. Boxed, so that moving it leaves
+/// no copy behind. Wiped when dropped; never printed.
+#[derive(Clone)]
+pub struct SecretKey(Box<SigningKey>);
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,15 +132,16 @@ impl std::fmt::Debug for SecretKey {
 
 impl SecretKey {
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(seed)
+        let seed = Zeroizing::new(seed);
+        Self(Box::new(SigningKey::from_bytes(&seed)))
     }
 
     pub fn seed(&self) -> &[u8; 32] {
-        &self.0
+        self.0.as_bytes()
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     pub fn sign(&self, transcript: &Transcript) -> Signature {
@@ -140,7 +150,7 @@ impl SecretKey {
 
     /// For formats that bring their own separation (C2SP notes). Never for bytes that a peer supplied.
     pub(crate) fn sign_note(&self, message: &[u8]) -> Signature {
-        Signature(SigningKey::from_bytes(&self.0).sign(message).to_bytes())
+        Signature(self.0.sign(message).to_bytes())
     }
 
     /// For MLS, whose labels (RFC 9420 section 5.1.2) separate it from every statement above.
@@ -192,6 +202,21 @@ mod tests {
         forged[0] = 1;
         let statement = Transcript::new(Label::DeviceAuth).field(b"any");
         assert_eq!(verify(&PublicKey(identity), &statement, &Signature(forged)), Err(BadSignature));
+    }
+
+    /// A comparison that ends at the first difference tells how far a guess was right. If a key had one, the call would
+    /// be ambiguous, and this would not compile.
+    #[test]
+    fn fault_18_a_secret_key_has_no_equality() {
+        trait Neither<Marker> {
+            fn holds() {}
+        }
+        struct HasEquality;
+        impl<T: ?Sized> Neither<()> for T {}
+        impl<T: ?Sized + PartialEq> Neither<HasEquality> for T {}
+        <SecretKey as Neither<_>>::holds();
+        <crate::invite_link::MembershipLink as Neither<_>>::holds();
+        <crate::invite_link::RoomLink as Neither<_>>::holds();
     }
 
     #[test]

@@ -28,6 +28,7 @@ enum Wire {
     Invite { key: String, uses: u32 },
     AddNeighbour { name: String, key: String, address: String },
     Neighbours,
+    HandOver { room: String, to: String },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +57,7 @@ impl Wire {
                 Self::AddNeighbour { name: coop.name.to_string(), key: coop.key.to_string(), address: address.clone() }
             }
             Steward::Neighbours => Self::Neighbours,
+            Steward::HandOver { room, to } => Self::HandOver { room: room.to_string(), to: to.to_string() },
         }
     }
 
@@ -66,6 +68,7 @@ impl Wire {
                 Steward::AddNeighbour { coop: Coop { name: name.parse()?, key: key.parse()? }, address }
             }
             Self::Neighbours => Steward::Neighbours,
+            Self::HandOver { room, to } => Steward::HandOver { room: room.parse()?, to: to.parse()? },
         })
     }
 }

@@ -14,6 +14,7 @@ pub mod coop;
 pub mod listener;
 pub mod metrics;
 pub mod neighbours;
+mod queue;
 pub mod room;
 pub mod server;
 pub mod session;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey};
+use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId};
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::sign::SecretKey;
 use kith_relay::admin::{self, NeighbourLine};
@@ -58,6 +58,21 @@ enum Command {
     /// Neighbouring co-ops, with which rooms are shared.
     #[command(subcommand)]
     Neighbour(Neighbour),
+    /// Rooms that this co-op holds.
+    #[command(subcommand)]
+    Room(Room),
+}
+
+#[derive(Subcommand)]
+enum Room {
+    /// Have another of the room's voters order it from now on. Members notice nothing.
+    Handover {
+        folder: PathBuf,
+        /// The room's id, as `kith rooms` shows it to its members.
+        room: RoomId,
+        /// The neighbour that takes it over.
+        to: CoopName,
+    },
 }
 
 #[derive(Subcommand)]
@@ -124,6 +139,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             ask(&folder, Request::AddNeighbour { coop, address }).await?;
             println!("{name} is added. Traffic starts once its steward has added this co-op too.");
+            Ok(())
+        }
+        Command::Room(Room::Handover { folder, room, to }) => {
+            ask(&folder, Request::HandOver { room, to: to.clone() }).await?;
+            println!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
             Ok(())
         }
         Command::Neighbour(Neighbour::List { folder, json }) => {
@@ -202,5 +222,29 @@ async fn ask(path: &Path, request: Request) -> anyhow::Result<Vec<NeighbourLine>
         Some(Reply::Neighbours(list)) => Ok(list.into_iter().map(admin::line).collect()),
         Some(Reply::Refused(why)) => bail!(why),
         None => bail!("nothing came of it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn options(command: &clap::Command, found: &mut Vec<String>) {
+        found.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
+        command.get_subcommands().for_each(|below| options(below, found));
+    }
+
+    /// Every option that the program has, so that a new one is looked at: none lets anybody in unchecked.
+    #[test]
+    fn fault_14_no_option_turns_a_check_off() {
+        let mut found = Vec::new();
+        let command = Arguments::command();
+        options(&command, &mut found);
+        found.sort();
+        found.dedup();
+        assert_eq!(found, ["json", "link-listen", "listen", "name", "uses"]);
+        assert!(Arguments::try_parse_from(["kithd", "serve", "folder", "--no-auth"]).is_err());
     }
 }

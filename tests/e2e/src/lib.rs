@@ -114,6 +114,14 @@ impl Coop {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// Memory that its server's pages take up now (VmRSS).
+    pub fn resident_bytes(&self) -> u64 {
+        let id = self.server.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Everything that its server wrote on standard error so far.
     pub fn logs(&self) -> Vec<PathBuf> {
         (1..=self.starts).map(|start| self.folder.with_extension(format!("{start}.log"))).collect()

@@ -15,6 +15,7 @@ use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::Group as Offered;
+use kith_protocol::ratchet_tree;
 use kith_protocol::room::{SignedLeave, leave_statement};
 use kith_protocol::sign::{SecretKey, Signature};
 use kith_protocol::snapshot::{GroupSnapshot, Sender};
@@ -42,10 +43,11 @@ fn scene() -> Scene {
 /// After a start from what is not quite as it was stored.
 fn scene_with(change: impl FnOnce(&mut GroupSnapshot)) -> Scene {
     let world = World::calm(11).unwrap();
-    let (coop, invite) = (&world.coops[0], world.invite_link().unwrap().invite);
+    let coop = &world.coops[world.members[world.circles[0].creator].coop];
+    let invite = world.invite_link().unwrap().invite;
     let row = coop.store.rooms().now_or_never().unwrap().unwrap().remove(0);
     let mut state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
-    let mut group = decode_group_snapshot(&state.group.unwrap()).unwrap();
+    let mut group = decode_group_snapshot(row.id, &state.group.unwrap()).unwrap();
     change(&mut group);
     state.group = Some(encode_group_snapshot(&group));
     let mut room = Room::restore(row, coop.id.name.clone(), &state).unwrap();
@@ -82,7 +84,8 @@ impl Scene {
         let hash = join.hash.map_or_else(|| hash_bytes(&offered.group_info), kith_protocol::ids::Hash);
         let admission = Admission::sign(join.invite, &self.room.id, &leaf.public(), hash, join.use_number);
         let scratch = Provider::new([join.who; 32]);
-        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &offered.tree, encode_admission(&admission)).unwrap();
+        let tree = ratchet_tree::restore(&offered.short_tree, &offered.senders).unwrap();
+        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &tree, encode_admission(&admission)).unwrap();
         Submission {
             room: self.room.id,
             id: EntryId { sender: who, counter: Counter { device: 0, number: 1 } },
@@ -173,6 +176,8 @@ fn leaves_that_wait_for_a_commit_are_bounded() {
         let (cedar, leaf) = (scene.cedar.1.clone(), SecretKey::from_seed([1; 32]));
         let join = scene.make(&scene.join());
         assert!(scene.order(&cedar, &join).is_ok());
+        scene.room.take_append(&scene.root);
+        scene.room.committed(&scene.root, NOW, scene.room.size());
         let id = EntryId { sender: join.id.sender, counter: Counter { device: 0, number: 2 } };
         let body = leaf.sign(&leave_statement(&scene.room.id, &id)).0.to_vec().into();
         let leave = Submission { id, epoch: Epoch(join.epoch.0 + 1), kind: Kind::Leave, body, group_info: Bytes::new(), room: join.room };

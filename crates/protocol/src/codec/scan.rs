@@ -23,10 +23,16 @@ struct List {
     items_max: usize,
     /// No valid item has fewer bytes.
     item_bytes_min: usize,
+    /// Of items that are messages with lists.
+    item: Option<&'static Shape>,
 }
 
 const fn list(field: u64, name: &'static str, items_max: usize, item_bytes_min: usize) -> List {
-    List { field, name, items_max, item_bytes_min }
+    List { field, name, items_max, item_bytes_min, item: None }
+}
+
+const fn list_of(field: u64, name: &'static str, items_max: usize, item_bytes_min: usize, item: &'static Shape) -> List {
+    List { field, name, items_max, item_bytes_min, item: Some(item) }
 }
 
 /// Tag, length and bytes of a field that is always there.
@@ -43,6 +49,15 @@ static ENTRIES: Shape =
     Shape { lists: &[list(7, "senders", limits::SENDERS_MAX, PSEUDONYM), list(8, "entries", limits::BATCH_ENTRIES_MAX, 0)], parts: &[] };
 static HEADERS: Shape = Shape { lists: &[list(3, "headers", limits::HEADERS_PAGE_MAX, 0)], parts: &[] };
 pub static ATTESTATION: Shape = Shape { lists: &[list(7, "marks", limits::MARKS_MAX, field(1))], parts: &[] };
+/// What a voter holds: without marks.
+static VOTED: Shape = Shape { lists: &[list(7, "marks", 0, 0)], parts: &[] };
+pub static VOTE: Shape = Shape { lists: &[], parts: &[(6, &VOTED)] };
+pub static SUCCESSION: Shape = Shape {
+    lists: &[list_of(5, "votes", limits::VOTERS_MAX + 1, field(HASH) + field(KEY) + field(HASH) + field(SIGNATURE), &VOTE)],
+    parts: &[],
+};
+static PROVISIONALS: Shape =
+    Shape { lists: &[list(2, "messages", limits::PROVISIONALS_MAX, field(PSEUDONYM) + field(SIGNATURE))], parts: &[] };
 static GROUP: Shape = Shape {
     lists: &[
         list(7, "frontier", limits::TREE_LEVELS_MAX, HASH),
@@ -51,11 +66,15 @@ static GROUP: Shape = Shape {
     ],
     parts: &[(11, &ATTESTATION)],
 };
-static BATCH: Shape = Shape { lists: &[list(2, "GroupInfos", limits::BATCH_ENTRIES_MAX, 0)], parts: &[(1, &ENTRIES), (3, &ATTESTATION)] };
+static BATCH: Shape = Shape {
+    lists: &[list(2, "GroupInfos", limits::BATCH_ENTRIES_MAX, 0), list(4, "proof", limits::TREE_LEVELS_MAX + 1, HASH)],
+    parts: &[(1, &ENTRIES), (3, &ATTESTATION)],
+};
 
 pub static TO_SERVER: Shape = Shape { lists: &[], parts: &[] };
-pub static TO_MEMBER: Shape = Shape { lists: &[], parts: &[(5, &ENTRIES), (10, &GROUP), (11, &HEADERS), (12, &ATTESTATION)] };
-pub static LINK: Shape = Shape { lists: &[], parts: &[(3, &BATCH), (5, &ATTESTATION), (9, &GROUP)] };
+pub static TO_MEMBER: Shape =
+    Shape { lists: &[], parts: &[(5, &ENTRIES), (10, &GROUP), (11, &HEADERS), (12, &ATTESTATION), (14, &PROVISIONALS)] };
+pub static LINK: Shape = Shape { lists: &[], parts: &[(3, &BATCH), (5, &ATTESTATION), (9, &GROUP), (19, &VOTE)] };
 pub static CONTEXT: Shape = Shape {
     lists: &[
         list(1, "roles", limits::ROLE_GRANTS_MAX, field(PSEUDONYM)),
@@ -71,6 +90,8 @@ pub static GROUP_SNAPSHOT: Shape = Shape {
         list(5, "senders", limits::SENDERS_MAX, field(PSEUDONYM)),
         list(6, "invites", limits::ROOM_INVITES_MAX, field(KEY)),
         list(7, "co-ops", limits::SENDERS_MAX, field(KEY)),
+        list(10, "voters", limits::VOTERS_MAX, 1),
+        list_of(12, "terms", limits::TERMS_MAX, field(HASH), &ATTESTATION),
     ],
     parts: &[],
 };
@@ -80,7 +101,7 @@ pub static CONTENT: Shape = Shape { lists: &[], parts: &[(2, &CHECK_IN)] };
 /// The largest lists that a frame may have, with all fields of their items, stay far below.
 const JSON_COMMAS_MAX: usize = 16 * 1024;
 /// Most lists and parts of one shape together.
-const FIELDS_MAX: usize = 4;
+const FIELDS_MAX: usize = 5;
 
 /// Passes bytes whose lists are within their bounds. What else is wrong with them is for the decoder to find.
 pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {
@@ -103,6 +124,9 @@ pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {
         bytes = rest;
         if let Some(at) = shape.lists.iter().position(|list| list.field == field) {
             count(&mut counts[at], &shape.lists[at], len)?;
+            if let Some(item) = shape.lists[at].item {
+                check(inner, item)?;
+            }
         } else if let Some(at) = shape.parts.iter().position(|(part, _)| *part == field) {
             let seen = &mut counts[shape.lists.len() + at];
             if *seen > 0 {
@@ -138,12 +162,13 @@ mod tests {
 
     fn widest(shape: &Shape) -> usize {
         let parts = shape.parts.iter().map(|(_, part)| widest(part));
-        parts.chain([shape.lists.len() + shape.parts.len()]).max().unwrap_or(0)
+        let items = shape.lists.iter().filter_map(|list| list.item).map(widest);
+        parts.chain(items).chain([shape.lists.len() + shape.parts.len()]).max().unwrap_or(0)
     }
 
     #[test]
     fn every_field_has_its_place_in_the_count() {
-        let shapes = [&TO_SERVER, &TO_MEMBER, &LINK, &CONTEXT, &ROOM_SNAPSHOT, &GROUP_SNAPSHOT, &CONTENT];
+        let shapes = [&TO_SERVER, &TO_MEMBER, &LINK, &CONTEXT, &ROOM_SNAPSHOT, &GROUP_SNAPSHOT, &CONTENT, &VOTE, &SUCCESSION];
         assert_eq!(shapes.into_iter().map(widest).max(), Some(FIELDS_MAX));
     }
 

@@ -103,4 +103,6 @@ golden! {
     room_snapshot: check_binary,
     group_snapshot: check_binary,
     stored_attestation: check_binary,
+    stored_vote: check_binary,
+    succession: check_binary,
 }

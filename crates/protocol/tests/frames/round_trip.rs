@@ -136,6 +136,8 @@ binary! {
     room_snapshot: kith_protocol::snapshot::RoomSnapshot,
     group_snapshot: kith_protocol::snapshot::GroupSnapshot,
     stored_attestation: kith_protocol::log::checkpoint::Attestation,
+    stored_vote: kith_protocol::log::succession::Vote,
+    succession: kith_protocol::log::succession::Succession,
 }
 
 json! {

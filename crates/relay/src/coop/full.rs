@@ -7,7 +7,8 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, Millis};
 use kith_protocol::member::ToServer;
 
-use super::machine::{After, Coop};
+use super::machine::Coop;
+use super::waiting::After;
 
 /// How long a transaction waits for disk space before it is tried again, milliseconds.
 const RETRY_MS: u64 = 1_000;

@@ -10,14 +10,19 @@
 //! is told to anybody before that write is durable.
 
 pub mod driver;
+mod elections;
 mod feed;
 mod full;
+mod holders;
 mod links;
 pub mod machine;
 mod members;
 mod outbox;
+mod provisional;
+mod rebuild;
 pub mod steward;
 mod types;
+mod waiting;
 
 pub use machine::Coop;
 pub use types::{Boot, Effect, Input, Read, ReadResult, Secrets};

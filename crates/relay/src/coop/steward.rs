@@ -1,11 +1,12 @@
 //! What a steward can ask of a running server or of its folder.
 
-use kith_protocol::ids::{Coop, CoopName, PublicKey};
+use kith_protocol::ids::{Coop, CoopName, PublicKey, RoomId};
 use kith_protocol::limits::NEIGHBOURS_MAX;
 use kith_storage::{NeighbourRow, Write};
 
-use super::machine::{After, Coop as Machine};
+use super::machine::Coop as Machine;
 use super::types::Effect;
+use super::waiting::After;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -20,6 +21,11 @@ pub enum Request {
         address: String,
     },
     Neighbours,
+    /// Another voter is to order a room that this co-op orders.
+    HandOver {
+        room: RoomId,
+        to: CoopName,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +71,10 @@ impl Machine {
                     return Err(format!("a co-op has at most {NEIGHBOURS_MAX} neighbours"));
                 }
                 self.put_neighbour(coop, address);
+                Ok(None)
+            }
+            Request::HandOver { room, to } => {
+                self.hand_over(&room, &to)?;
                 Ok(None)
             }
             Request::Neighbours => Ok(Some(Reply::Neighbours(self.list_neighbours()))),

@@ -144,6 +144,12 @@ pub enum Read {
         room: RoomNumber,
         size: u64,
     },
+    /// RFC 9162 consistency proof between two sizes.
+    Proof {
+        room: RoomNumber,
+        old: u64,
+        new: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -152,6 +158,7 @@ pub enum ReadResult {
     Entries(Vec<LogRow>),
     Headers(Vec<Bytes>),
     Frontier(Vec<Option<Hash>>),
+    Proof(Vec<Hash>),
     /// The store failed; whoever asked is told to try again.
     Failed,
 }
