@@ -79,7 +79,9 @@ async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>,
         let mut random = [0; 8];
         // Without randomness there is no jitter, which is no reason to stop dialling.
         let _ = getrandom::fill(&mut random);
-        tokio::time::sleep(Duration::from_millis(backoff.next_ms(u64::from_le_bytes(random)))).await;
+        let wait_ms = backoff.next_ms(u64::from_le_bytes(random));
+        tracing::debug!(neighbour = %name, wait_ms, "a neighbour is dialled again");
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
 }
 

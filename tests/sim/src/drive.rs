@@ -17,8 +17,6 @@ use crate::world::{Event, World};
 
 /// Places in a session's queue that entries leave free for answers, as in the driver.
 const QUEUE_RESERVE: usize = 32;
-/// How long a transaction waits for disk space before it is tried again, as in the driver, milliseconds.
-const DISK_FULL_RETRY_MS: u64 = 1_000;
 /// Between two looks of a device at what was refused for now, milliseconds.
 const TICK_MS: u64 = 300;
 
@@ -156,8 +154,7 @@ impl World {
             Ok(()) => self.input(coop, Input::Committed),
             Err(StoreError::Full) => {
                 self.count("a transaction finds the disk full");
-                let life = self.coops[coop].life;
-                self.clock.after(DISK_FULL_RETRY_MS, Event::Input { coop, life, input: Input::DiskFull });
+                self.input(coop, Input::DiskFull);
             }
             Err(StoreError::Failed(_)) => {
                 self.count(if fault == Some(Fault::AfterApply) { "crash after a commit" } else { "crash before a commit" });

@@ -336,18 +336,31 @@ impl World {
     /// Starts a co-op again with something changed, and has a member verify the first room. `None`: it could not even
     /// begin to.
     pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
-        let (room, coop) = (self.circles.first()?.id, self.members[member].coop);
+        let coop = self.members[member].coop;
         self.coops[coop].tamper = tamper;
         self.crash_coop(coop);
         let is_back = |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && world.is_linked();
         self.until(70_000, is_back).ok()?;
         self.until(1_000, |_| false).ok()?;
+        self.audit(member, stored)
+    }
+
+    /// Has a member verify the first room.
+    pub fn audit(&mut self, member: usize, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
+        let room = self.circles.first()?.id;
         self.members[member].reports.clear();
         self.members[member].core.verify(&room, stored).ok()?;
         self.members[member].core.watch(&room, 1);
         self.member_acts(member);
         self.until(3_000, |world| !world.members[member].reports.is_empty()).ok()?;
         self.members[member].reports.pop()
+    }
+
+    /// A member's connection is lost; the device dials again.
+    pub fn cut_member(&mut self, member: usize) {
+        if let Some(connection) = self.members[member].connection {
+            self.cut(connection, [true; 2]);
+        }
     }
 
     /// A member reads from its co-op, with something changed there, what was said while it was away.

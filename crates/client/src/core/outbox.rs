@@ -230,13 +230,21 @@ impl Core {
             None => self.room_by_number(refused.room),
         };
         let Some(room) = room.filter(|_| refused.counter > 0) else {
-            self.events.push(Event::Refused { code: refused.code, detail: refused.detail });
+            if refused.code.is_transient() {
+                self.put_off(&refused);
+            } else {
+                self.events.push(Event::Refused { code: refused.code, detail: refused.detail });
+            }
             return;
         };
         if self.rooms.get(&room).is_some_and(|state| matches!(state.phase, Phase::Joining(_))) {
             return self.membership_refused(None, &room, &refused);
         }
         self.entry_refused(&room, &refused);
+    }
+
+    pub(super) fn put_off(&mut self, refused: &Refused) {
+        self.events.push(Event::PutOff { code: refused.code, detail: refused.detail.clone() });
     }
 
     fn entry_refused(&mut self, room: &RoomId, refused: &Refused) {
@@ -249,6 +257,7 @@ impl Core {
         if refused.code.is_transient() {
             self.session.sent.remove(&(*room, id));
             self.session.paused.insert(*room);
+            self.put_off(refused);
             return;
         }
         match refused.code {

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::agreement::{Agreement, LinkCertificate};
+use kith_protocol::codec::DecodeError;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::limits::{
@@ -193,12 +194,12 @@ impl Link {
     }
 
     /// A frame that is no frame: the peer is told, the link lives.
-    pub fn handle_malformed(&mut self, now: Millis, detail: String) -> Result<(), Refusal> {
+    pub fn handle_malformed(&mut self, now: Millis, error: &DecodeError) -> Result<(), Refusal> {
         self.heard = now;
         if self.state != State::Up {
             return Err(Refusal::OutOfTurn);
         }
-        self.sends.push_back(LinkFrame::Error { code: Code::Malformed, detail });
+        self.sends.push_back(LinkFrame::Error { code: error.code(), detail: error.to_string() });
         Ok(())
     }
 
@@ -514,8 +515,10 @@ mod tests {
     fn fault_06_a_malformed_frame_does_not_end_the_link() {
         let (a, b) = pair();
         let (mut left, _) = run(&a, &b).unwrap();
-        assert_eq!(left.handle_malformed(NOW, "nonsense".into()), Ok(()));
-        assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
+        for (error, code) in [(DecodeError::Schema, Code::Malformed), (DecodeError::TooLarge("body"), Code::TooLarge)] {
+            assert_eq!(left.handle_malformed(NOW, &error), Ok(()));
+            assert_eq!(left.poll_send(), Some(LinkFrame::Error { code, detail: error.to_string() }));
+        }
         assert!(left.is_up());
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
-use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
+use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
 use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,8 +24,6 @@ use crate::room::Room;
 
 /// Places in a session's queue that entries leave free for answers.
 const QUEUE_RESERVE: usize = 32;
-/// How long a transaction waits for disk space before it is tried again.
-const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What the sockets' tasks hold: a way in, and numbers for connections.
 #[derive(Clone)]
@@ -139,8 +137,6 @@ pub struct Driver {
     next_steward: u64,
     neighbours: watch::Sender<Vec<(CoopName, String)>>,
     commit: Option<Commit>,
-    /// When a transaction that found the disk full is tried again.
-    full_until: Option<Instant>,
 }
 
 impl Driver {
@@ -160,7 +156,6 @@ impl Driver {
             next_steward: 1,
             neighbours,
             commit: None,
-            full_until: None,
         };
         (driver, handle)
     }
@@ -181,8 +176,8 @@ impl Driver {
                 return Ok(());
             }
             let tick = self.coop.poll_deadline().map(|at| self.started + Duration::from_millis(at.0));
-            let deadline = [tick, draining, self.full_until].into_iter().flatten().min();
-            let takes_input = self.coop.backlog() < BACKLOG_MAX;
+            let deadline = [tick, draining].into_iter().flatten().min();
+            let takes_input = self.coop.takes_input();
             tokio::select! {
                 biased;
                 outcome = async { self.commit.as_mut().expect("guarded").await }, if self.commit.is_some() => {
@@ -206,10 +201,6 @@ impl Driver {
                 () = async { tokio::time::sleep_until(deadline.expect("guarded")).await }, if deadline.is_some() => {
                     if draining.is_some_and(|at| Instant::now() >= at) {
                         return Ok(());
-                    }
-                    if self.full_until.is_some_and(|at| Instant::now() >= at) {
-                        self.full_until = None;
-                        self.handle(Input::DiskFull);
                     }
                     self.handle(Input::Tick);
                 }
@@ -266,7 +257,7 @@ impl Driver {
             Err(StoreError::Full) => {
                 tracing::error!("the disk is full: nothing new is taken until there is room");
                 metrics::counter!(names::DISK_FULL).increment(1);
-                self.full_until = Some(Instant::now() + DISK_FULL_RETRY);
+                self.handle(Input::DiskFull);
             }
             Err(error) => return Err(error),
         }

@@ -15,6 +15,7 @@ use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
 use kith_protocol::sign::{Signature, verify};
 use kith_storage::Write;
 
+use super::full;
 use super::machine::Coop;
 use super::types::Effect;
 use super::waiting::After;
@@ -65,7 +66,7 @@ impl Coop {
         let Some(link) = self.links.get_mut(&connection) else { return };
         let outcome = match frame {
             Ok(frame) => link.handle_frame(self.now, self.wall, frame, &self.neighbours),
-            Err(error) => link.handle_malformed(self.now, error.to_string()),
+            Err(error) => link.handle_malformed(self.now, &error),
         };
         if let Err(refusal) = outcome {
             return self.end_link(connection, &refusal);
@@ -206,9 +207,10 @@ impl Coop {
 
     /// A mirror hands in an entry of one of its members.
     fn submission_came(&mut self, connection: ConnectionId, peer: &CoopId, id: u64, submission: &Submission) {
-        let number = self.room_numbers.get(&submission.room).copied();
+        let (number, is_full) = (self.room_numbers.get(&submission.room).copied(), self.is_full());
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
+            _ if is_full => Err((Code::DiskFull, full::WHY.to_owned())),
             // A joiner that was led here learns from the group who orders the room now.
             Some(room) if !room.is_hub() && submission.kind == Kind::Commit => {
                 Err((Code::WrongEpoch, "another co-op orders this room".to_owned()))
@@ -291,7 +293,7 @@ impl Coop {
 
     /// The hub's log goes on.
     fn batch_came(&mut self, connection: ConnectionId, peer: &CoopId, number: RoomNumber, batch: &Batch) {
-        let neighbours = &self.neighbours;
+        let (neighbours, is_full) = (&self.neighbours, self.is_full());
         let is_followed = self.following.get(&number) == Some(&peer.name) && !self.rebuilds.contains_key(&number);
         let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
         // What a holder has been sent meanwhile by somebody else; but a newer term may begin earlier.
@@ -300,6 +302,10 @@ impl Coop {
         }
         // Whoever has voted takes nothing more from the hub of the old term.
         if room.is_fenced() && batch.entries.term <= room.term() && room.hub == *peer {
+            return;
+        }
+        if is_full {
+            self.refollow_later(number);
             return;
         }
         let before = room.size();
@@ -407,7 +413,10 @@ impl Coop {
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
         if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
-            self.after.push(After::PeerFetchGroup { connection, fetch });
+            // While the disk is full, whoever asked hears in time from its own co-op that this one does not answer.
+            if !self.is_full() {
+                self.after.push(After::PeerFetchGroup { connection, fetch });
+            }
             return;
         }
         let group = room.and_then(|room| room.group(&fetch.invite, self.wall));

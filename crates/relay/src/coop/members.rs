@@ -69,7 +69,11 @@ impl Coop {
         if let Err(wait_ms) = admitted {
             return self.refuse_late(connection, frame, wait_ms);
         }
+        let refused = frame.as_ref().is_ok_and(|frame| self.refuse_while_full(connection, frame));
         match (frame, identity) {
+            // The next connection tries again.
+            (Ok(_), None) if refused => self.close_member(connection),
+            (Ok(_), _) if refused => {}
             (Err(error), Some(_)) => self.refuse(connection, error.code(), &error.to_string(), 0),
             (Err(error), None) => {
                 self.refuse(connection, error.code(), &error.to_string(), 0);
@@ -158,8 +162,9 @@ impl Coop {
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.syncing = true;
         }
-        // A cursor that the device told a moment ago, perhaps on another connection, counts.
-        if self.flush_lazy_writes() {
+        // A cursor that the device told a moment ago, perhaps on another connection, counts. Without room on the disk for
+        // it, the device is sent again what it has.
+        if self.flush_lazy_writes() && !self.is_full() {
             self.after.push(After::ReadCursors { connection, device });
         } else {
             self.read(Reader::Cursors { connection }, Read::Cursors { device });

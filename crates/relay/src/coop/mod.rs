@@ -12,6 +12,7 @@
 pub mod driver;
 mod elections;
 mod feed;
+mod full;
 mod holders;
 mod links;
 pub mod machine;

@@ -55,6 +55,9 @@ impl Machine {
 
     fn steward(&mut self, request: Request) -> Result<Option<Reply>, String> {
         match request {
+            Request::Invite { .. } | Request::AddNeighbour { .. } if self.is_full() => {
+                Err("the disk is full: make room first; the server goes on by itself".to_owned())
+            }
             Request::Invite { key, uses } => {
                 self.invites.insert(key, uses);
                 self.write(Write::PutInvite { key, uses_left: uses });
