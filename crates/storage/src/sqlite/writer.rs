@@ -76,7 +76,8 @@ async fn group_outcomes(conn: &mut SqliteConnection, lists: &[Vec<Write>], faile
 /// none is.
 async fn commit_group(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Result<Vec<Result<()>>> {
     if let [list] = lists
-        && let [Write::Append(append)] = list.as_slice()
+        && let [write @ Write::Append(append)] = list.as_slice()
+        && check_sizes(write).is_ok()
         && let (Some(row), Ok(end)) = (log::only_row(append), append_end(append))
     {
         return match log::commit_one(conn, append, end, row).await {
