@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kith_federation::backoff::Backoff;
@@ -16,9 +17,6 @@ use tokio::task::JoinHandle;
 
 use crate::coop::Input;
 use crate::coop::driver::{Handle, Message};
-
-/// Frames before a link is up: a stranger's place is held until more have come.
-const GREETING_FRAMES: u64 = 2;
 
 /// Accepts links until the process ends. Handshakes of strangers are bounded.
 pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, coop: Handle) {
@@ -85,22 +83,22 @@ async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>,
     }
 }
 
-/// Passes frames to the co-op's machine until either side closes. `true` if the peer said more than its greeting.
+/// Passes frames to the co-op's machine until either side closes. `true` if the link was up.
 async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut place: Option<OwnedSemaphorePermit>) -> bool {
     let Opened { peer_link_key, outgoing, mut incoming } = opened;
     let connection = coop.new_connection();
-    if !coop.send(Message::Link { connection, queue: outgoing }).await {
+    let is_up = Arc::new(AtomicBool::new(false));
+    if !coop.send(Message::Link { connection, queue: outgoing, is_up: is_up.clone() }).await {
         return false;
     }
     coop.input(Input::LinkOpened { connection, peer_link_key: PublicKey(peer_link_key), dialled }).await;
-    let mut frames = 0u64;
     while let Some(frame) = incoming.recv().await {
         let frame = match frame {
             Incoming::Frame(bytes) => decode_link(bytes),
             Incoming::Malformed => Err(DecodeError::Schema),
         };
-        frames += 1;
-        if frames > GREETING_FRAMES {
+        // A neighbour's link is no stranger's any more.
+        if is_up.load(Ordering::Relaxed) {
             place = None;
         }
         if !coop.input(Input::LinkFrame { connection, frame }).await {
@@ -109,5 +107,5 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut pla
     }
     coop.input(Input::LinkClosed { connection }).await;
     drop(place);
-    frames > GREETING_FRAMES
+    is_up.load(Ordering::Relaxed)
 }

@@ -119,7 +119,7 @@ fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Durati
     begun.elapsed()
 }
 
-/// A lost link is dialled again at once, and is back soon after the neighbour is.
+/// A lost link is dialled again at once, however little was said over it, and is back soon after the neighbour is.
 #[test]
 fn fault_43_a_lost_link_comes_back() {
     let mut world = World::two_coops();

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -36,9 +36,20 @@ pub struct Handle {
 /// An input, or a connection's queue.
 pub enum Message {
     Input(Input),
-    Member { connection: ConnectionId, queue: queue::Sender },
-    Link { connection: ConnectionId, queue: mpsc::Sender<Bytes> },
-    Steward { request: Request, reply: oneshot::Sender<Reply> },
+    Member {
+        connection: ConnectionId,
+        queue: queue::Sender,
+    },
+    /// `is_up` is set once both have signed.
+    Link {
+        connection: ConnectionId,
+        queue: mpsc::Sender<Bytes>,
+        is_up: Arc<AtomicBool>,
+    },
+    Steward {
+        request: Request,
+        reply: oneshot::Sender<Reply>,
+    },
 }
 
 impl Handle {
@@ -125,6 +136,11 @@ pub fn wall() -> UnixSeconds {
 /// A transaction under way. It is polled by the driver itself: a task of its own would cost two wake-ups more.
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
+struct LinkQueue {
+    queue: mpsc::Sender<Bytes>,
+    is_up: Arc<AtomicBool>,
+}
+
 pub struct Driver {
     coop: Coop,
     store: Arc<dyn Store>,
@@ -132,7 +148,7 @@ pub struct Driver {
     inputs: mpsc::Receiver<Message>,
     itself: mpsc::Sender<Message>,
     members: HashMap<ConnectionId, queue::Sender>,
-    links: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
+    links: HashMap<ConnectionId, LinkQueue>,
     stewards: HashMap<u64, oneshot::Sender<Reply>>,
     next_steward: u64,
     neighbours: watch::Sender<Vec<(CoopName, String)>>,
@@ -224,7 +240,7 @@ impl Driver {
                 self.handle(input);
             }
             Message::Member { connection, queue } => drop(self.members.insert(connection, queue)),
-            Message::Link { connection, queue } => drop(self.links.insert(connection, queue)),
+            Message::Link { connection, queue, is_up } => drop(self.links.insert(connection, LinkQueue { queue, is_up })),
             Message::Steward { request, reply } => {
                 let id = self.next_steward;
                 self.next_steward += 1;
@@ -301,11 +317,16 @@ impl Driver {
             }
             Effect::CloseMember { connection } => drop(self.members.remove(&connection)),
             Effect::ToLink { connection, bytes } => {
-                let Some(queue) = self.links.get(&connection) else { return };
-                if queue.try_send(bytes).is_err() {
+                let Some(link) = self.links.get(&connection) else { return };
+                if link.queue.try_send(bytes).is_err() {
                     tracing::warn!("a neighbour does not read; its link is closed and will resume from its cursors");
                     self.links.remove(&connection);
                     self.handle(Input::LinkClosed { connection });
+                }
+            }
+            Effect::LinkUp { connection } => {
+                if let Some(link) = self.links.get(&connection) {
+                    link.is_up.store(true, Ordering::Relaxed);
                 }
             }
             Effect::CloseLink { connection } => drop(self.links.remove(&connection)),

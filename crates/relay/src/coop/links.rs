@@ -156,6 +156,7 @@ impl Coop {
             self.write(Write::PutNeighbour(row));
         }
         tracing::info!(neighbour = %peer.name, "link up");
+        self.effects.push_back(Effect::LinkUp { connection });
         self.hub_heard(&peer.name);
         self.tell_status(&peer.name);
         let rooms = self.rooms_of_hub(&peer.name);

@@ -108,6 +108,10 @@ pub enum Effect {
         connection: ConnectionId,
         bytes: Bytes,
     },
+    /// Both sides have signed: whoever dialled it dials again at once if it is lost.
+    LinkUp {
+        connection: ConnectionId,
+    },
     CloseLink {
         connection: ConnectionId,
     },
