@@ -39,10 +39,14 @@ impl Coop {
         self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
     }
 
-    /// Whether a co-op may be sent a room: it has members in it, or a vote.
+    /// Whether a co-op may be sent a room as it grows: it has members in it, or a vote.
     pub(super) fn may_hold(&self, number: RoomNumber, peer: &CoopName) -> bool {
-        let log = self.rooms.get(&number).and_then(|room| room.log());
-        log.is_some_and(|log| log.has_leaf_of(peer) || log.electorate().counts(peer))
+        self.end_for(number, peer) == u64::MAX
+    }
+
+    /// How far a co-op may be sent a room.
+    pub(super) fn end_for(&self, number: RoomNumber, peer: &CoopName) -> u64 {
+        self.rooms.get(&number).and_then(|room| room.log()).map_or(0, |log| log.end_for(peer))
     }
 
     /// Tells a neighbour how far this co-op has the rooms that both hold.

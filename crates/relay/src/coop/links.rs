@@ -278,10 +278,11 @@ impl Coop {
         }
     }
 
-    /// A mirror asks for a room. Only co-ops with members in it are told that it exists.
+    /// A mirror asks for a room. Only co-ops with members in it are told that it exists, or those that lack a part of it from
+    /// the time when they had.
     fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq, term: Term) {
         let number = self.room_numbers.get(id).copied();
-        match number.filter(|number| self.may_hold(*number, &peer.name)) {
+        match number.filter(|number| self.end_for(*number, &peer.name) > from.0) {
             Some(number) => self.start_feed(&peer.name, number, from, term),
             None => {
                 if let Some(link) = self.links.get_mut(&connection) {
