@@ -195,8 +195,15 @@ impl Coop {
     fn authenticated_frame(&mut self, connection: ConnectionId, identity: Identity, frame: ToServer) {
         let outcome = match frame {
             ToServer::Register { .. } | ToServer::Authenticate { .. } => Err((0, no(Code::Malformed, "already authenticated"))),
-            ToServer::Cursor { room, next } => self.cursor(identity, room, next).map_err(|no| (0, no)),
-            ToServer::Open { room, from } => self.open(connection, identity, room, from).map_err(|no| (0, no)),
+            ToServer::Cursor { room, next } => {
+                self.cursor(identity, room, next).unwrap_or_else(|(code, why)| self.refuse_entry(connection, room, 0, code, &why, 0));
+                Ok(())
+            }
+            ToServer::Open { room, from } => {
+                let opened = self.open(connection, identity, room, from);
+                opened.unwrap_or_else(|(code, why)| self.refuse_entry(connection, room, 0, code, &why, 0));
+                Ok(())
+            }
             ToServer::Send(send) => {
                 self.send(connection, identity, send);
                 Ok(())
