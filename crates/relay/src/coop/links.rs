@@ -298,8 +298,12 @@ impl Coop {
         let (neighbours, is_full) = (&self.neighbours, self.is_full());
         let is_followed = self.following.get(&number) == Some(&peer.name) && !self.rebuilds.contains_key(&number);
         let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
-        // What a holder has been sent meanwhile by somebody else; but a newer term may begin earlier.
+        // It has been sent this meanwhile, by somebody else or before it asked again; but a newer term may begin earlier.
         if batch.entries.first.0 < room.size() && batch.entries.term <= room.term() {
+            let goes_on = batch.entries.first.0 + batch.entries.entries.len() as u64 > room.size();
+            if goes_on {
+                self.follow_room(number);
+            }
             return;
         }
         // Whoever has voted takes nothing more from the hub of the old term.
