@@ -96,7 +96,8 @@ fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
     for (at, coop) in world.coops.iter().enumerate() {
         let Some(copy) = coop.room(&circle.id) else { continue };
         let share = share_of(world, circle, &coop.id.name, size);
-        if (copy.durable() != share && share > 0) || copy.size() != copy.durable() {
+        let is_of_old_term = share == size && room.is_some_and(|room| room.term() != copy.term());
+        if (copy.durable() != share && share > 0) || is_of_old_term || copy.size() != copy.durable() {
             return Some(format!("co-op {at} has {} entries of {share}", copy.durable()));
         }
         let pending = coop.store.pending(copy.number).now_or_never().expect("the model never pends").expect("pending");

@@ -77,8 +77,14 @@ impl Coop {
 
     /// A holder says how far it has a room.
     pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, term: Term, size: u64) {
-        let Some(number) = self.room_numbers.get(id).copied().filter(|number| self.may_hold(*number, peer)) else { return };
+        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        if !self.may_hold(number, peer) {
+            return self.tell_stranger(peer, number, term);
+        }
         let Some(room) = self.rooms.get_mut(&number) else { return };
+        if size == 0 && term > room.term() {
+            return self.disowned(number, peer);
+        }
         let was_settled = room.is_settled();
         room.compare(peer, term, size);
         let (mine, is_hub, hub) = ((room.term(), room.durable()), room.is_hub(), room.hub.name.clone());
@@ -97,6 +103,18 @@ impl Coop {
         }
         if settles && is_hub {
             self.order_pending(number);
+        }
+    }
+
+    /// Whoever names a room was shown it: it hears that a term has ended in which it had no part that counts.
+    pub(super) fn tell_stranger(&mut self, peer: &CoopName, number: RoomNumber, term: Term) {
+        let Some(room) = self.rooms.get(&number).filter(|room| room.term() > term) else { return };
+        let (id, term) = (room.id, room.term());
+        if self.end_for(number, peer) == 0
+            && let Some((connection, link)) = self.link_to(peer)
+        {
+            link.status(id, term, 0);
+            self.pump_link(connection);
         }
     }
 

@@ -271,10 +271,7 @@ impl Coop {
         }
         let never_began = self.rooms.get(&number).is_some_and(|room| room.log().is_none());
         if never_began && self.outbox.is_empty(number) {
-            self.write(Write::DropEmptyRoom { number });
-            self.outbox.drop_room(number);
-            self.rooms.remove(&number);
-            self.room_numbers.remove(&id);
+            self.drop_room(number);
         }
     }
 
@@ -288,6 +285,9 @@ impl Coop {
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.stop_follower(id);
                     link.refuse(Code::NoSuchRoom, "no such room".to_owned());
+                }
+                if let Some(number) = number {
+                    self.tell_stranger(&peer.name, number, term);
                 }
             }
         }

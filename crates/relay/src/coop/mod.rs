@@ -18,6 +18,7 @@ mod links;
 pub mod machine;
 mod members;
 mod outbox;
+mod parting;
 mod provisional;
 mod rebuild;
 pub mod steward;
