@@ -224,9 +224,13 @@ impl Coop {
     /// A queue was full: the session lags, and reads on from what it missed once the queue has drained.
     pub(super) fn undelivered(&mut self, connection: ConnectionId, number: RoomNumber, first: Seq) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        if let Some(subscription) = session.subscriptions.get_mut(&number) {
-            subscription.next = if subscription.lagging { subscription.next.min(first) } else { first };
-            subscription.lagging = true;
+        match session.subscriptions.get_mut(&number) {
+            Some(subscription) => {
+                subscription.next = if subscription.lagging { subscription.next.min(first) } else { first };
+                subscription.lagging = true;
+            }
+            // It missed that it is out of the room. What it hands in again on its next connection tells it.
+            None => self.close_member(connection),
         }
     }
 
