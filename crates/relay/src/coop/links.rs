@@ -21,6 +21,7 @@ use super::types::Effect;
 use super::waiting::After;
 use crate::room::Order;
 use crate::room::machine::MirrorError;
+use crate::room::offer::NoGroup;
 
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
@@ -419,18 +420,18 @@ impl Coop {
         let proven = verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
-        if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
-            // While the disk is full, whoever asked hears in time from its own co-op that this one does not answer.
-            if !self.is_full() {
+        let group = room.map_or(Err(NoGroup::Closed), |room| room.group(&fetch.invite, self.wall));
+        if group == Err(NoGroup::Later) {
+            // Without an answer, whoever asked hears in time from its own co-op, and asks again.
+            if may_wait && !self.is_full() {
                 self.after.push(After::PeerFetchGroup { connection, fetch });
             }
             return;
         }
-        let group = room.and_then(|room| room.group(&fetch.invite, self.wall));
         let Some(link) = self.links.get_mut(&connection) else { return };
         match group {
-            Some(group) => link.group(fetch.request, Box::new(group)),
-            None => link.no_group(fetch.request),
+            Ok(group) => link.group(fetch.request, Box::new(group)),
+            Err(_) => link.no_group(fetch.request),
         }
         self.pump_link(connection);
     }

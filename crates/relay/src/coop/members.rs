@@ -18,6 +18,7 @@ use super::machine::Coop;
 use super::outbox;
 use super::types::Read;
 use super::waiting::{After, Reader};
+use crate::room::offer::NoGroup;
 use crate::room::{Order, Room};
 use crate::session::machine::Watch;
 use crate::session::{Identity, Session};
@@ -388,7 +389,7 @@ impl Coop {
         Ok(())
     }
 
-    /// `may_wait`: while the log is ahead of what is durable, the answer waits for the commit.
+    /// `may_wait`: while the group's newest change is not durable, the answer waits for the next commit.
     pub(super) fn fetch_group(&mut self, connection: ConnectionId, fetch: FetchGroup, may_wait: bool) {
         let request = fetch.request;
         let statement = fetch_statement(&fetch.room, &self.me.name);
@@ -398,12 +399,11 @@ impl Coop {
         let number = self.room_numbers.get(&fetch.room).copied();
         let is_live = number.is_some_and(|number| self.has_part(number));
         match number.and_then(|number| self.rooms.get(&number)).filter(|room| is_live && room.log().is_some()) {
-            Some(room) if room.size() != room.durable() && may_wait => {
-                self.after.push(After::FetchGroup { connection, fetch });
-            }
             Some(room) => match room.group(&fetch.invite, self.wall) {
-                Some(group) => self.reply(connection, &ToMember::Group { request, group: Box::new(group) }),
-                None => self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request),
+                Ok(group) => self.reply(connection, &ToMember::Group { request, group: Box::new(group) }),
+                Err(NoGroup::Later) if may_wait => self.after.push(After::FetchGroup { connection, fetch }),
+                Err(NoGroup::Later) => self.refuse(connection, Code::Busy, "the room is changing just now", request),
+                Err(NoGroup::Closed) => self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request),
             },
             None => self.relay_fetch(connection, fetch),
         }

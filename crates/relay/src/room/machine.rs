@@ -18,13 +18,14 @@ use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::extra_of;
 use kith_protocol::log::succession::{SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
-use kith_protocol::member::{Entries, Group};
+use kith_protocol::member::Entries;
 use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
 
 use super::ledger::Ledger;
 use super::log::{CreationError, Effect, EntryError, Log};
+use super::offer::Tip;
 
 /// What became of an entry that was handed to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,9 @@ pub struct Room {
     hub_attestation: Option<Attestation>,
     pub(super) ledger: Ledger,
     pub(super) durable: u64,
+    /// The log's end as it is durable, and as the append under way leaves it.
+    pub(super) tip: Option<Tip>,
+    taken: Option<Tip>,
     /// The newest term that this co-op has voted in: nothing older is taken from the old hub, or ordered.
     pub(super) fence: Term,
     /// This co-op's newest vote, once it is durable.
@@ -139,6 +143,8 @@ impl Room {
             hub_attestation: None,
             ledger: Ledger::default(),
             durable: 0,
+            tip: None,
+            taken: None,
             fence: Term(0),
             vote: None,
             compared: BTreeMap::new(),
@@ -174,6 +180,7 @@ impl Room {
             return Err(damaged);
         }
         room.durable = log.frontier.size();
+        room.tip = Some(Tip::of(&log));
         room.log = Some(log);
         room.ledger = Ledger::restore(Some(checkpoint), marked);
         Ok(room)
@@ -415,6 +422,7 @@ impl Room {
             group: std::mem::take(&mut self.group_changed).then(|| codec::encode_group_snapshot(&log.group_snapshot())),
             checkpoint: codec::encode_attestation(&attestation),
         };
+        self.taken = Some(Tip::of(log));
         self.ledger.push(attestation);
         let has_commit = rows.iter().any(|(header, _)| matches!(header.kind, Kind::Commit | Kind::Creation));
         Some((append, Committed { room: self.number, rows, has_commit }))
@@ -423,6 +431,9 @@ impl Room {
     /// The append is durable up to `size`: this co-op holds it, and says so. Returns the mark for the hub.
     pub fn committed(&mut self, root: &SecretKey, now: UnixSeconds, size: u64) -> Option<Mark> {
         self.durable = self.durable.max(size);
+        if let Some(taken) = self.taken.take_if(|taken| taken.size() == size) {
+            self.tip = Some(taken);
+        }
         self.settled |= self.is_settled();
         // Whoever has voted says nothing more under the old term: what it held when it voted is in the vote.
         if self.is_fenced() {
@@ -459,30 +470,6 @@ impl Room {
     /// A checkpoint for whoever waits for one.
     pub fn attestation(&self, size: u64, held: usize) -> Option<&Attestation> {
         self.ledger.find(size, self.durable, held)
-    }
-
-    /// What a joiner starts from.
-    pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Option<Group> {
-        let log = self.log.as_ref()?;
-        // Between a decision and its commit the log is ahead of what may be shown.
-        if self.durable != log.frontier.size() {
-            return None;
-        }
-        let next_use = log.next_use(invite, now.max(log.last_time))?;
-        Some(Group {
-            group_info: log.group_info.clone(),
-            short_tree: log.short_tree()?,
-            creation: log.creation.clone(),
-            size: self.durable,
-            term: log.term,
-            frontier: log.frontier.nodes().to_vec(),
-            senders: log.senders.iter().map(|sender| sender.pseudonym).collect(),
-            last_time: log.last_time,
-            next_use,
-            attestation: self.ledger.at(self.durable)?.clone(),
-            leaves: log.leaves(),
-            succession: log.succession.clone(),
-        })
     }
 
     /// Rows in the form of the wire, under a number of the receiver's.

@@ -3,6 +3,7 @@
 pub mod ledger;
 pub mod log;
 pub mod machine;
+pub mod offer;
 mod succession;
 pub mod view;
 

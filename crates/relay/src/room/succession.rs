@@ -13,6 +13,7 @@ use kith_protocol::sign::SecretKey;
 
 use super::log::{EntryError, Log};
 use super::machine::Room;
+use super::offer::Tip;
 
 impl Room {
     pub fn term(&self) -> Term {
@@ -117,6 +118,7 @@ impl Room {
     /// Takes over a log that was rebuilt up to where a newer term goes on. Nothing may be staged.
     pub fn adopt(&mut self, log: Log, attestation: Attestation) -> kith_storage::Truncate {
         self.durable = log.frontier.size();
+        self.tip = Some(Tip::of(&log));
         self.hub = log.hub.clone();
         let truncate = kith_storage::Truncate {
             room: self.number,
