@@ -89,9 +89,9 @@ impl World {
             let tie_breaker = (count == 2).then(|| names[2].clone());
             let voters = Voters { names: names[..count].to_vec(), tie_breaker };
             // Only a co-op whose member the room's log shows can be given a vote.
-            let newest = names[count - 1].to_string();
             self.until(SETTLE_MS_MAX, |world| {
-                world.members[creator].core.room_state(&room).is_some_and(|state| state.coops.contains_key(&newest))
+                let known = world.members[creator].core.room_state(&room).map(|state| &state.coops);
+                known.is_some_and(|known| names.iter().all(|name| known.contains_key(name.as_str())))
             })?;
             let wall = self.members[creator].wall(self.clock.now());
             let item = self.members[creator].core.set_voters(wall, &room, &voters);
