@@ -13,6 +13,10 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const TREE_BYTES_MAX: usize = 112 * 1024;
 /// Largest body of a succession, bytes: one with the votes of all voters, each with the longest names, fits.
 pub const SUCCESSION_BYTES_MAX: usize = 18 * 1024;
+/// Largest proof that a co-op broke its word, bytes.
+pub const PROOF_BYTES_MAX: usize = 4 * 1024;
+/// How long a holder waits before it compares what has grown with the other holders, milliseconds.
+pub const COMPARE_EVERY_MS: u64 = 5_000;
 /// Largest creation of a room, bytes.
 pub const CREATION_BYTES_MAX: usize = 8 * 1024;
 /// Most nodes of a ratchet tree that is served or taken, blank ones included.

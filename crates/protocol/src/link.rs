@@ -7,6 +7,7 @@ use crate::error::Code;
 use crate::ids::{Coop, EntryId, Epoch, Hash, RoomId, RoomNumber, Seq, Term};
 use crate::log::Kind;
 use crate::log::checkpoint::{Attestation, Mark};
+use crate::log::proof::Proof;
 use crate::log::succession::Vote;
 use crate::member::{Entries, FetchGroup, Group, RequestId};
 use crate::sign::Signature;
@@ -62,11 +63,12 @@ pub enum LinkFrame {
     NoGroup {
         request: RequestId,
     },
-    /// How far a holder has a room that both hold.
+    /// How far a holder has a room that both hold, and the hub's newest word for it in that term.
     Status {
         room: RoomId,
         term: Term,
         size: u64,
+        attestation: Option<Attestation>,
     },
     /// A candidate asks a voter for its vote; with `probe`, whether it would give it.
     Call {
@@ -80,6 +82,8 @@ pub enum LinkFrame {
         term: Term,
     },
     Vote(Box<Vote>),
+    /// That somebody broke their word in a room that both hold.
+    Proof(Proof),
     Error {
         code: Code,
         detail: String,

@@ -7,6 +7,7 @@ use crate::error::Code;
 use crate::ids::{Coop, DeviceHandle, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::log::Kind;
 use crate::log::checkpoint::Attestation;
+use crate::log::proof::Proof;
 use crate::log::provisional::Provisional;
 use crate::room::SignedLeave;
 use crate::sign::{Signature, Transcript};
@@ -122,6 +123,11 @@ pub enum ToMember {
     Provisionals {
         room: RoomNumber,
         entries: Vec<Provisional>,
+    },
+    /// Somebody broke their word in this room: nothing more is taken from that hub in that term.
+    Frozen {
+        room: RoomNumber,
+        proof: Proof,
     },
     Draining,
 }

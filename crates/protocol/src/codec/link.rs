@@ -8,7 +8,8 @@ use super::log::{
     attestation_from_wire, attestation_to_wire, entries_from_wire, entries_to_wire, mark_from_wire, mark_to_wire, vote_from_wire,
     vote_to_wire,
 };
-use super::member::{clip, fetch_group_from_wire, fetch_group_to_wire, group_from_wire, group_to_wire};
+use super::member::{clip, fetch_group_from_wire, fetch_group_to_wire, group_from_wire, group_to_wire, of_room};
+use super::proof::{proof_from_wire, proof_to_wire};
 use super::{DecodeError, scan};
 use crate::agreement::LinkCertificate;
 use crate::error::Code;
@@ -60,7 +61,12 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         LinkFrame::FetchGroup(fetch) => F::FetchGroup(fetch_group_to_wire(fetch)),
         LinkFrame::Group { request, group } => F::Group(group_to_wire(*request, group)),
         LinkFrame::NoGroup { request } => F::NoGroup(w::NoGroup { request: *request }),
-        LinkFrame::Status { room, term, size } => F::Status(w::Status { room_id: bytes_of(&room.0), term: term.0, size: *size }),
+        LinkFrame::Status { room, term, size, attestation } => F::Status(w::Status {
+            room_id: bytes_of(&room.0),
+            term: term.0,
+            size: *size,
+            attestation: attestation.as_ref().map(|attestation| attestation_to_wire(RoomNumber(0), attestation)),
+        }),
         LinkFrame::Call { room, term, candidate, probe } => F::Call(w::Call {
             room_id: bytes_of(&room.0),
             term: term.0,
@@ -70,6 +76,7 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         }),
         LinkFrame::Willing { room, term } => F::Willing(w::Willing { room_id: bytes_of(&room.0), term: term.0 }),
         LinkFrame::Vote(vote) => F::Vote(vote_to_wire(vote)),
+        LinkFrame::Proof(proof) => F::Proof(proof_to_wire(proof)),
         LinkFrame::Error { code, detail } => F::Error(w::LinkError { code: *code as u32, detail: clip(detail) }),
         LinkFrame::Ping { id } => F::Ping(w::Ping { id: *id }),
         LinkFrame::Pong { id } => F::Pong(w::Pong { id: *id }),
@@ -147,7 +154,12 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
         F::FetchGroup(x) => LinkFrame::FetchGroup(fetch_group_from_wire(&x)?),
         F::Group(x) => LinkFrame::Group { request: x.request, group: Box::new(group_from_wire(x)?) },
         F::NoGroup(x) => LinkFrame::NoGroup { request: x.request },
-        F::Status(x) => LinkFrame::Status { room: c::room_id(&x.room_id)?, term: Term(x.term), size: c::number(x.size, "size")? },
+        F::Status(x) => {
+            let room = c::room_id(&x.room_id)?;
+            let attestation = x.attestation.as_ref().map(attestation_from_wire).transpose()?;
+            let attestation = attestation.map(|(_, attestation)| of_room(attestation, room));
+            LinkFrame::Status { room, term: Term(x.term), size: c::number(x.size, "size")?, attestation }
+        }
         F::Call(x) => LinkFrame::Call {
             room: c::room_id(&x.room_id)?,
             term: Term(x.term),
@@ -156,6 +168,7 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
         },
         F::Willing(x) => LinkFrame::Willing { room: c::room_id(&x.room_id)?, term: Term(x.term) },
         F::Vote(x) => LinkFrame::Vote(Box::new(vote_from_wire(&x)?)),
+        F::Proof(x) => LinkFrame::Proof(proof_from_wire(&x)?),
         F::Error(x) => LinkFrame::Error { code: Code::from_wire(x.code), detail: clip(&x.detail) },
         F::Ping(x) => LinkFrame::Ping { id: x.id },
         F::Pong(x) => LinkFrame::Pong { id: x.id },

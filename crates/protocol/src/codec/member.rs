@@ -8,6 +8,7 @@ use super::log::{
     attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire,
     leave_from_wire, leave_to_wire, provisional_from_wire, provisional_to_wire,
 };
+use super::proof::{proof_from_wire, proof_to_wire};
 use super::{DecodeError, scan};
 use crate::error::Code;
 use crate::ids::{DeviceHandle, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
@@ -261,6 +262,7 @@ fn to_member_wire(frame: &ToMember) -> w::ToMember {
             F::Headers(w::Headers { request: *request, first_seq: first.0, headers: headers.clone() })
         }
         ToMember::Attestation { room, attestation } => F::Attestation(attestation_to_wire(*room, attestation)),
+        ToMember::Frozen { room, proof } => F::Frozen(w::Frozen { room: room.0, proof: Some(proof_to_wire(proof)) }),
         ToMember::Provisionals { room, entries } => {
             F::Provisionals(w::Provisionals { room: room.0, entries: entries.iter().map(provisional_to_wire).collect() })
         }
@@ -307,6 +309,10 @@ fn to_member_domain(frame: w::ToMember) -> Result<ToMember> {
             ToMember::Attestation { room, attestation }
         }
         F::Draining(_) => ToMember::Draining,
+        F::Frozen(x) => {
+            let proof = proof_from_wire(x.proof.as_ref().ok_or(DecodeError::Field("proof"))?)?;
+            ToMember::Frozen { room: RoomNumber(x.room), proof }
+        }
         F::Provisionals(x) => {
             c::bounded(&x.entries, "messages", limits::PROVISIONALS_MAX)?;
             let entries = x.entries.into_iter().map(provisional_from_wire).collect::<Result<_>>()?;

@@ -9,6 +9,7 @@ mod convert;
 mod link;
 mod log;
 mod member;
+mod proof;
 mod scan;
 
 pub use content::{OpenedContent, decode_content, decode_franked, encode_content, encode_franked};
@@ -19,6 +20,7 @@ pub use log::{
     encode_creation, encode_creation_body, encode_group_snapshot, encode_room_snapshot, encode_succession, encode_vote,
 };
 pub use member::{Encoding, decode_to_member, decode_to_server, encode_to_member, encode_to_server, of_room};
+pub use proof::{decode_proof, encode_proof};
 
 use crate::error::Code;
 

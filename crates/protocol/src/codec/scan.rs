@@ -56,6 +56,12 @@ pub static SUCCESSION: Shape = Shape {
     lists: &[list_of(5, "votes", limits::VOTERS_MAX + 1, field(HASH) + field(KEY) + field(HASH) + field(SIGNATURE), &VOTE)],
     parts: &[],
 };
+static FORK: Shape = Shape { lists: &[list(8, "proof", limits::TREE_LEVELS_MAX + 1, HASH)], parts: &[] };
+static DOUBLE_VOTE: Shape = Shape { lists: &[], parts: &[(2, &VOTE), (3, &VOTE)] };
+pub static PROOF: Shape = Shape { lists: &[], parts: &[(1, &FORK), (2, &DOUBLE_VOTE)] };
+/// With the hub's checkpoint as it stands, and its marks.
+static STATUS: Shape = Shape { lists: &[], parts: &[(4, &ATTESTATION)] };
+static FROZEN: Shape = Shape { lists: &[], parts: &[(2, &PROOF)] };
 static PROVISIONALS: Shape =
     Shape { lists: &[list(2, "messages", limits::PROVISIONALS_MAX, field(PSEUDONYM) + field(SIGNATURE))], parts: &[] };
 static GROUP: Shape = Shape {
@@ -73,8 +79,9 @@ static BATCH: Shape = Shape {
 
 pub static TO_SERVER: Shape = Shape { lists: &[], parts: &[] };
 pub static TO_MEMBER: Shape =
-    Shape { lists: &[], parts: &[(5, &ENTRIES), (10, &GROUP), (11, &HEADERS), (12, &ATTESTATION), (14, &PROVISIONALS)] };
-pub static LINK: Shape = Shape { lists: &[], parts: &[(3, &BATCH), (5, &ATTESTATION), (9, &GROUP), (19, &VOTE)] };
+    Shape { lists: &[], parts: &[(5, &ENTRIES), (10, &GROUP), (11, &HEADERS), (12, &ATTESTATION), (14, &PROVISIONALS), (15, &FROZEN)] };
+pub static LINK: Shape =
+    Shape { lists: &[], parts: &[(3, &BATCH), (5, &ATTESTATION), (9, &GROUP), (16, &STATUS), (19, &VOTE), (20, &PROOF)] };
 pub static CONTEXT: Shape = Shape {
     lists: &[
         list(1, "roles", limits::ROLE_GRANTS_MAX, field(PSEUDONYM)),
@@ -101,7 +108,7 @@ pub static CONTENT: Shape = Shape { lists: &[], parts: &[(2, &CHECK_IN)] };
 /// The largest lists that a frame may have, with all fields of their items, stay far below.
 const JSON_COMMAS_MAX: usize = 16 * 1024;
 /// Most lists and parts of one shape together.
-const FIELDS_MAX: usize = 5;
+const FIELDS_MAX: usize = 6;
 
 /// Passes bytes whose lists are within their bounds. What else is wrong with them is for the decoder to find.
 pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_field_has_its_place_in_the_count() {
-        let shapes = [&TO_SERVER, &TO_MEMBER, &LINK, &CONTEXT, &ROOM_SNAPSHOT, &GROUP_SNAPSHOT, &CONTENT, &VOTE, &SUCCESSION];
+        let shapes = [&TO_SERVER, &TO_MEMBER, &LINK, &CONTEXT, &ROOM_SNAPSHOT, &GROUP_SNAPSHOT, &CONTENT, &VOTE, &SUCCESSION, &PROOF];
         assert_eq!(shapes.into_iter().map(widest).max(), Some(FIELDS_MAX));
     }
 

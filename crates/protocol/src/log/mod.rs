@@ -5,6 +5,7 @@ pub mod header;
 pub mod merkle;
 pub mod note;
 pub mod pack;
+pub mod proof;
 pub mod provisional;
 pub mod succession;
 pub mod voters;

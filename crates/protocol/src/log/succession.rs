@@ -47,8 +47,15 @@ impl Vote {
         if self.last.checkpoint.room != self.room || !self.last.marks.is_empty() || self.last.checkpoint.term >= self.term {
             return Err(BadSignature);
         }
-        verify(&key, &statement(&self.room, self.term, &self.candidate, &self.last.checkpoint), &self.signature)?;
+        if !self.is_signed_by(&key) {
+            return Err(BadSignature);
+        }
         self.last.verify(key_of).map_err(|_| BadSignature)
+    }
+
+    /// The voter's own signature alone.
+    pub fn is_signed_by(&self, key: &PublicKey) -> bool {
+        verify(key, &statement(&self.room, self.term, &self.candidate, &self.last.checkpoint), &self.signature).is_ok()
     }
 
     /// Whether these two, both verified, convict their voter: one term, two candidates.

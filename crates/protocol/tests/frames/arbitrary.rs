@@ -27,6 +27,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::arbitrary_proofs::proof;
 use crate::forms::{ATTESTED_ROOM, Form};
 
 /// A form whose values can be drawn, variant by variant.
@@ -48,7 +49,7 @@ fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
 }
 
 /// Times and counters on the wire.
-fn number() -> impl Strategy<Value = u64> + Clone {
+pub fn number() -> impl Strategy<Value = u64> + Clone {
     prop_oneof![0..300u64, 0..1u64 << 48, Just((1 << 48) - 1)]
 }
 
@@ -73,7 +74,7 @@ fn coop_name() -> impl Strategy<Value = CoopName> + Clone {
     select(vec!["a", "alder.test", "x-1.example.org", "birch.test"]).prop_map(|name| name.parse().unwrap())
 }
 
-fn room() -> impl Strategy<Value = RoomId> + Clone {
+pub fn room() -> impl Strategy<Value = RoomId> + Clone {
     fill().prop_map(RoomId)
 }
 
@@ -81,19 +82,19 @@ fn pseudonym() -> impl Strategy<Value = Pseudonym> + Clone {
     fill().prop_map(Pseudonym)
 }
 
-fn hash() -> impl Strategy<Value = Hash> + Clone {
+pub fn hash() -> impl Strategy<Value = Hash> + Clone {
     fill().prop_map(Hash)
 }
 
-fn key() -> impl Strategy<Value = PublicKey> + Clone {
+pub fn key() -> impl Strategy<Value = PublicKey> + Clone {
     fill().prop_map(PublicKey)
 }
 
-fn signature() -> impl Strategy<Value = Signature> + Clone {
+pub fn signature() -> impl Strategy<Value = Signature> + Clone {
     fill().prop_map(Signature)
 }
 
-fn coop() -> impl Strategy<Value = Coop> + Clone {
+pub fn coop() -> impl Strategy<Value = Coop> + Clone {
     (coop_name(), key()).prop_map(|(name, key)| Coop { name, key })
 }
 
@@ -153,11 +154,11 @@ fn attestation_of_number() -> impl Strategy<Value = Attestation> + Clone {
     attestation(RoomId([0; 32]))
 }
 
-fn term() -> impl Strategy<Value = Term> + Clone {
+pub fn term() -> impl Strategy<Value = Term> + Clone {
     any::<u32>().prop_map(Term)
 }
 
-fn vote() -> impl Strategy<Value = Vote> + Clone {
+pub fn vote() -> impl Strategy<Value = Vote> + Clone {
     (room(), term(), coop(), coop_name(), attestation_of_number(), signature()).prop_map(
         |(room, term, candidate, voter, mut last, signature)| {
             last.checkpoint.room = room;
@@ -343,6 +344,7 @@ impl Arbitrary for ToMember {
                 (room_number(), attestation_of_number()).prop_map(|(room, attestation)| Self::Attestation { room, attestation }).boxed()
             }
             "draining" => Just(Self::Draining).boxed(),
+            "frozen" => (room_number(), proof()).prop_map(|(room, proof)| Self::Frozen { room, proof }).boxed(),
             "provisionals" => {
                 (room_number(), vec(provisional(), 0..3)).prop_map(|(room, entries)| Self::Provisionals { room, entries }).boxed()
             }
@@ -379,7 +381,13 @@ impl Arbitrary for LinkFrame {
             "follow" => {
                 (room_number(), room(), seq(), term()).prop_map(|(room, id, from, term)| Self::Follow { room, id, from, term }).boxed()
             }
-            "status" => (room(), term(), number()).prop_map(|(room, term, size)| Self::Status { room, term, size }).boxed(),
+            "status" => (room(), term(), number(), option::of(attestation_of_number()))
+                .prop_map(|(room, term, size, mut attestation)| {
+                    attestation.iter_mut().for_each(|attestation| attestation.checkpoint.room = room);
+                    Self::Status { room, term, size, attestation }
+                })
+                .boxed(),
+            "proof" => proof().prop_map(Self::Proof).boxed(),
             "call" => (room(), term(), coop(), any::<bool>())
                 .prop_map(|(room, term, candidate, probe)| Self::Call { room, term, candidate, probe })
                 .boxed(),

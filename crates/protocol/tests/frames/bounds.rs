@@ -14,6 +14,7 @@ use kith_protocol::link::{LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::HEADER_LEN;
+use kith_protocol::log::proof::{Fork, Proof};
 use kith_protocol::log::provisional::Provisional;
 use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{Entries, Group, Join, Send, ToMember, ToServer};
@@ -240,6 +241,12 @@ fn link() {
     attestation_bounds(&|field, change| {
         bound("batch", field, &|frame, past| change(&mut variant!(frame, LinkFrame::Batch(batch) => batch).attestation, past));
     });
+    bound("status.attested", "size", &|frame, past| *variant!(frame, LinkFrame::Status { size, .. } => size) = number(past));
+    attestation_bounds(&|field, change| {
+        bound("status.attested", field, &|frame, past| {
+            change(variant!(frame, LinkFrame::Status { attestation, .. } => attestation).as_mut().unwrap(), past);
+        });
+    });
     vote_bounds(&|field, change| {
         bound("vote", field, &|frame, past| change(variant!(frame, LinkFrame::Vote(vote) => vote), past));
     });
@@ -336,6 +343,16 @@ fn what_is_stored() {
     bound("votes", &succession, |x, past| x.votes = list(x.votes[0].clone(), limits::VOTERS_MAX + 1, past));
     vote_bounds(&|field, change| bound(field, &succession, |x, past| change(&mut x.votes[1], past)));
     let vote = sample(samples::stored_vote(), "stored_vote");
+    let fork = sample(samples::proof(), "fork");
+    let in_fork =
+        |change: fn(&mut Fork, bool)| move |proof: &mut Proof, past: bool| change(variant!(proof, Proof::Fork(fork) => fork), past);
+    bound("size", &fork, in_fork(|x, past| x.shorter.size = number(past)));
+    bound("size", &fork, in_fork(|x, past| x.longer.size = number(past)));
+    bound("proof", &fork, in_fork(|x, past| x.consistency = list(Hash([1; 32]), limits::TREE_LEVELS_MAX + 1, past)));
+    let votes = sample(samples::proof(), "double_vote");
+    vote_bounds(&|field, change| {
+        bound(field, &votes, |proof, past| change(&mut variant!(proof, Proof::DoubleVote(votes) => votes).second, past));
+    });
     vote_bounds(&|field, change| bound(field, &vote, change));
     let attestation = sample(samples::stored_attestation(), "stored_attestation");
     attestation_bounds(&|field, change| bound(field, &attestation, change));

@@ -9,6 +9,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::RoomId;
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::proof::Proof;
 use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::member::{ToMember, ToServer};
 use kith_protocol::room::{Creation, CreationBody, RoomContext};
@@ -85,6 +86,7 @@ form!(ToMember {
     Self::Headers { .. } => "headers",
     Self::Attestation { .. } => "attestation",
     Self::Draining => "draining",
+    Self::Frozen { .. } => "frozen",
     Self::Provisionals { .. } => "provisionals",
 }, |frame| codec::encode_to_member(frame, Encoding::Binary), |bytes| codec::decode_to_member(bytes.to_vec().into(), Encoding::Binary));
 
@@ -102,6 +104,7 @@ form!(LinkFrame {
     Self::Group { .. } => "group",
     Self::NoGroup { .. } => "no_group",
     Self::Status { .. } => "status",
+    Self::Proof(_) => "proof",
     Self::Call { .. } => "call",
     Self::Willing { .. } => "willing",
     Self::Vote(_) => "vote",
@@ -128,6 +131,7 @@ form!(LeafCertificate { _ => "leaf_certificate" }, codec::encode_certificate, co
 form!(RoomSnapshot { _ => "room_snapshot" }, codec::encode_room_snapshot, codec::decode_room_snapshot);
 form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, |bytes| codec::decode_group_snapshot(ATTESTED_ROOM, bytes));
 form!(Vote { _ => "stored_vote" }, codec::encode_vote, codec::decode_vote);
+form!(Proof { Self::Fork(_) => "fork", Self::DoubleVote(_) => "double_vote" }, codec::encode_proof, codec::decode_proof);
 form!(Succession { _ => "succession" }, codec::encode_succession, codec::decode_succession);
 form!(Attestation { _ => "stored_attestation" }, codec::encode_attestation, |bytes| codec::decode_attestation(ATTESTED_ROOM, bytes));
 

@@ -105,4 +105,5 @@ golden! {
     stored_attestation: check_binary,
     stored_vote: check_binary,
     succession: check_binary,
+    proof: check_binary,
 }

@@ -138,6 +138,7 @@ binary! {
     stored_attestation: kith_protocol::log::checkpoint::Attestation,
     stored_vote: kith_protocol::log::succession::Vote,
     succession: kith_protocol::log::succession::Succession,
+    proof: kith_protocol::log::proof::Proof,
 }
 
 json! {

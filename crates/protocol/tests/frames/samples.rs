@@ -14,6 +14,7 @@ use kith_protocol::judge::Standing;
 use kith_protocol::link::{Batch, LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
+use kith_protocol::log::proof::{DoubleVote, Fork, Proof, SignedRoot};
 use kith_protocol::log::provisional::Provisional;
 use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
@@ -106,6 +107,29 @@ pub fn succession() -> Samples<Succession> {
     vec![("succession", Succession { room: ROOM, term: Term(3), hub: alder(), votes })]
 }
 
+pub fn proof() -> Samples<Proof> {
+    vec![("fork", fork()), ("double_vote", double_vote())]
+}
+
+fn fork() -> Proof {
+    let signed = |size, fill| SignedRoot { size, root: Hash([fill; 32]), signature: signature(fill) };
+    Proof::Fork(Box::new(Fork {
+        room: ROOM,
+        term: Term(3),
+        hub: alder(),
+        shorter: signed(300, 0xc1),
+        longer: signed(301, 0xc2),
+        prefix_root: Hash([0xc3; 32]),
+        consistency: vec![Hash([0xc4; 32]), Hash([0xc5; 32])],
+    }))
+}
+
+fn double_vote() -> Proof {
+    let voter = Coop { name: name("birch.test"), key: PublicKey([0x34; 32]) };
+    let second = Vote { candidate: voter.clone(), ..vote("birch.test") };
+    Proof::DoubleVote(Box::new(DoubleVote { voter, first: vote("birch.test"), second }))
+}
+
 fn provisional(fill: u8) -> Provisional {
     let id = EntryId { sender: Pseudonym([fill; 16]), counter: Counter { device: 1, number: 130 } };
     Provisional { id, epoch: Epoch(9), time: TIME, body: bytes("body"), signature: signature(0x55) }
@@ -194,6 +218,7 @@ pub fn to_member() -> Samples<ToMember> {
         ("headers", ToMember::Headers { request, first: Seq(300), headers: vec![bytes("header a"), bytes("header b")] }),
         ("attestation", ToMember::Attestation { room: number, attestation: attestation_of_number() }),
         ("draining", ToMember::Draining),
+        ("frozen", ToMember::Frozen { room: number, proof: fork() }),
         ("provisionals", ToMember::Provisionals { room: number, entries: vec![provisional(0x22), provisional(0x23)] }),
     ]
 }
@@ -230,7 +255,10 @@ pub fn link() -> Samples<LinkFrame> {
         ("fetch_group", LinkFrame::FetchGroup(fetch_group())),
         ("group", LinkFrame::Group { request, group: Box::new(group()) }),
         ("no_group", LinkFrame::NoGroup { request }),
-        ("status", LinkFrame::Status { room: ROOM, term: Term(2), size: 300 }),
+        ("status", LinkFrame::Status { room: ROOM, term: Term(2), size: 300, attestation: None }),
+        ("status.attested", LinkFrame::Status { room: ROOM, term: Term(2), size: 300, attestation: Some(attestation(ROOM)) }),
+        ("proof.fork", LinkFrame::Proof(fork())),
+        ("proof.double_vote", LinkFrame::Proof(double_vote())),
         ("call", LinkFrame::Call { room: ROOM, term: Term(3), candidate: alder(), probe: true }),
         ("willing", LinkFrame::Willing { room: ROOM, term: Term(3) }),
         ("vote", LinkFrame::Vote(Box::new(vote("birch.test")))),
