@@ -74,6 +74,9 @@ pub enum Command {
     /// What is waiting to be sent.
     #[command(subcommand)]
     Outbox(Outbox),
+    /// Keep or check a proof that a co-op broke its word.
+    #[command(subcommand)]
+    Proof(Proof),
 }
 
 #[derive(Subcommand)]
@@ -162,6 +165,14 @@ pub enum Until {
     Ordered,
     /// Every co-op of the room has it, and has signed so.
     Held,
+}
+
+#[derive(Subcommand)]
+pub enum Proof {
+    /// Write the proof about a frozen room to a file that you can send to anybody.
+    Save { room: String, file: PathBuf },
+    /// Check such a file. Needs no server, and no membership anywhere.
+    Check { file: PathBuf },
 }
 
 #[derive(Subcommand)]

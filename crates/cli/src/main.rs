@@ -2,6 +2,7 @@
 
 mod arguments;
 mod print;
+mod proof;
 mod read;
 mod voters;
 
@@ -55,6 +56,9 @@ struct Session {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
+    if let Command::Proof(arguments::Proof::Check { file }) = &arguments.command {
+        return proof::check(file, arguments.json);
+    }
     let timeout = arguments.timeout();
     let client = Client::new(Home::open(&home_of(&arguments)?)?);
     let mut session = Session { client, json: arguments.json, deadline: Instant::now() + timeout };
@@ -80,6 +84,8 @@ impl Session {
             Command::Rooms => self.rooms().await,
             Command::Members { room } => self.members(&room).await,
             Command::Verify { room } => self.verify(&room).await,
+            Command::Proof(arguments::Proof::Save { room, file }) => self.proof_save(&room, &file).await,
+            Command::Proof(arguments::Proof::Check { file }) => proof::check(&file, self.json),
             Command::Outbox(Outbox::List) => self.outbox_list(),
             Command::Outbox(Outbox::Cancel { item }) => self.outbox_cancel(item),
         }
@@ -350,15 +356,18 @@ impl Session {
             let ids = core.room_ids();
             // A room whose join came to nothing is none of one's rooms.
             let line = |id: &RoomId| {
-                core.room_state(id).filter(|state| state.size > 0).map(|state| (*id, state.name.clone(), core.phase_name(id), state.size))
+                core.room_state(id)
+                    .filter(|state| state.size > 0)
+                    .map(|state| (*id, state.name.clone(), core.phase_name(id), state.size, core.frozen(id)))
             };
             ids.iter().filter_map(line).collect::<Vec<_>>()
         })?;
-        for (id, name, phase, size) in lines {
+        for (id, name, phase, size, frozen) in lines {
             if self.json {
-                println!("{}", json!({ "room": id.to_string(), "name": name, "state": phase, "size": size }));
+                println!("{}", json!({ "room": id.to_string(), "name": name, "state": phase, "size": size, "frozen": frozen }));
             } else {
                 println!("{} {} ({phase})", &id.to_string()[..12], print::clean(&name));
+                frozen.iter().for_each(|words| println!("    {}", print::frozen(words)));
             }
         }
         Ok(synced?)

@@ -109,6 +109,14 @@ impl Style {
     }
 }
 
+/// What somebody in a frozen room is to know.
+pub fn frozen(words: &str) -> String {
+    format!(
+        "This room is frozen: {words}. What you say reaches members of your own co-op only. \
+         Tell your steward; `kith proof save ROOM FILE` writes the proof"
+    )
+}
+
 /// What others wrote must not steer the terminal.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()

@@ -42,6 +42,7 @@ impl Session {
         let style = Style::detect();
         let mut shown = HashMap::new();
         self.print_changes(&room, since, &style, &mut shown)?;
+        self.tell_if_frozen(&room)?;
         if !follow {
             return match synced {
                 Ok(()) => Ok(()),
@@ -61,6 +62,13 @@ impl Session {
                 self.ask_marks(&room).await?;
             }
         }
+    }
+
+    fn tell_if_frozen(&mut self, room: &RoomId) -> Result<()> {
+        if let Some(words) = self.client.home.step(|core| core.frozen(room))?.0 {
+            eprintln!("{}", print::frozen(&words));
+        }
+        Ok(())
     }
 
     /// Prints each line that is new or whose state changed.

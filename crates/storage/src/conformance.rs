@@ -19,7 +19,7 @@ use kith_protocol::log::merkle::{
 use kith_protocol::sign::Signature;
 
 pub use cuts::{
-    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, a_vote_stays, unknown_rooms_are_empty,
+    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, unknown_rooms_are_empty, votes_and_proofs_stay,
 };
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
@@ -41,7 +41,7 @@ macro_rules! conformance {
             a_rooms_state_follows_its_log,
             a_log_is_cut_with_its_state,
             a_cut_is_within_the_log,
-            a_vote_stays,
+            votes_and_proofs_stay,
             a_dropped_room_leaves_nothing,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
@@ -320,6 +320,7 @@ pub async fn a_rooms_state_follows_its_log(store: &impl Store) {
         checkpoint: Some(first.checkpoint),
         marked: Some(Bytes::from_static(b"mark 1")),
         vote: None,
+        proof: None,
     };
     assert_eq!(state().await, expected);
 

@@ -102,6 +102,11 @@ pub enum Write {
         room: RoomNumber,
         vote: Bytes,
     },
+    /// The newest proof that somebody broke their word in the room.
+    PutProof {
+        room: RoomNumber,
+        proof: Bytes,
+    },
     /// The newest checkpoint that other co-ops marked, with their marks.
     PutMarked {
         room: RoomNumber,
@@ -157,6 +162,7 @@ pub struct RoomState {
     pub checkpoint: Option<Bytes>,
     pub marked: Option<Bytes>,
     pub vote: Option<Bytes>,
+    pub proof: Option<Bytes>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -58,6 +58,7 @@ pub(crate) fn check_sizes(write: &Write) -> Result<()> {
         }
         Write::Truncate(cut) => [&cut.snapshot, &cut.group, &cut.checkpoint].into_iter().all(fits),
         Write::PutVote { vote, .. } => fits(vote),
+        Write::PutProof { proof, .. } => fits(proof),
         Write::PutMarked { attestation, .. } => fits(attestation),
         Write::PutPending { submission, .. } => fits(submission),
         Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX,
@@ -158,6 +159,7 @@ impl Tables {
             Write::DropRoom { number } => changes.push(self.drop_room(number)?),
             Write::Append(append) => changes.push(self.append(append)?),
             Write::Truncate(truncate) => changes.push(self.truncate(truncate)?),
+            Write::PutProof { room, proof } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.proof = Some(proof),
             Write::PutVote { room, vote } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.vote = Some(vote),
             Write::PutMarked { room, attestation } => {
                 let room = self.rooms.get_mut(&room).filter(|room| room.size > Seq(0)).ok_or(NO_LOG)?;
@@ -212,8 +214,8 @@ impl Tables {
         let Truncate { room: number, size, snapshot, group, checkpoint } = truncate;
         let room = self.rooms.get_mut(&number).filter(|room| size > Seq(0) && size <= room.size).ok_or(WRONG_CUT)?;
         room.size = size;
-        let vote = room.state.vote.take();
-        room.state = RoomState { snapshot: Some(snapshot), group: Some(group), checkpoint: Some(checkpoint), marked: None, vote };
+        let (vote, proof) = (room.state.vote.take(), room.state.proof.take());
+        room.state = RoomState { snapshot: Some(snapshot), group: Some(group), checkpoint: Some(checkpoint), marked: None, vote, proof };
         for ((_, of), next) in &mut self.cursors {
             if *of == number {
                 *next = size.min(*next);

@@ -46,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (room(), 1u8..4, coop()).prop_map(|(number, id, hub)| Write::PutRoom { number: RoomNumber(number), id: RoomId([id; 32]), hub }),
         1 => (number(), small_bytes()).prop_map(|(room, attestation)| Write::PutMarked { room, attestation }),
         1 => (number(), small_bytes()).prop_map(|(room, vote)| Write::PutVote { room, vote }),
+        1 => (number(), small_bytes()).prop_map(|(room, proof)| Write::PutProof { room, proof }),
         2 => (number(), entry_id(), small_bytes()).prop_map(|(room, id, submission)| Write::PutPending { room, id, submission }),
         1 => (number(), entry_id()).prop_map(|(room, id)| Write::DropPending { room, id }),
         1 => (0u8..3, any::<u32>()).prop_map(|(key, uses_left)| Write::PutInvite { key: PublicKey([key; 32]), uses_left }),

@@ -114,6 +114,28 @@ impl Coop {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// Makes another co-op a neighbour, to be dialled at that port.
+    pub fn add(&self, other: &Self, link_port: u16) {
+        let key = other.kithd(&["neighbour", "key"]);
+        let key = key.split_whitespace().last().expect("name and key").to_owned();
+        self.kithd(&["neighbour", "add", other.name, &format!("127.0.0.1:{link_port}"), &key]);
+    }
+
+    /// A copy of its folder, keys and all, that listens at ports of its own. Its server must be stopped.
+    pub fn twin(&self) -> Self {
+        assert!(self.server.is_none(), "a copy of a database that is written to is none");
+        let folder = self.folder.with_extension("twin");
+        let copied = Command::new("cp").arg("-a").arg(&self.folder).arg(&folder).status().expect("cp runs");
+        assert!(copied.success());
+        let twin = Self { name: self.name, folder, port: free_port(), link_port: free_port(), server: None, starts: 0 };
+        let config = twin.folder.join("kithd.toml");
+        let text = std::fs::read_to_string(&config).expect("a configuration");
+        let moved = [(self.port, twin.port), (self.link_port, twin.link_port)];
+        let text = moved.iter().fold(text, |text, (old, new)| text.replace(&format!(":{old}\""), &format!(":{new}\"")));
+        std::fs::write(config, text).expect("it can be written");
+        twin
+    }
+
     /// Memory that its server's pages take up now (VmRSS).
     pub fn resident_bytes(&self) -> u64 {
         let id = self.server.as_ref().expect("it runs").id();
@@ -148,24 +170,29 @@ impl World {
 
     /// Two co-ops that serve.
     pub fn strangers() -> Self {
+        Self::of(&["alder.test", "birch.test"])
+    }
+
+    /// Co-ops that serve and do not know each other.
+    pub fn of(names: &[&'static str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let coops = ["alder.test", "birch.test"].map(|name| {
+        let coops = names.iter().map(|name| {
             let coop = Coop { name, folder: dir.path().join(name), port: free_port(), link_port: free_port(), server: None, starts: 0 };
             let (listen, link) = (format!("127.0.0.1:{}", coop.port), format!("127.0.0.1:{}", coop.link_port));
             coop.kithd(&["init", "--name", name, "--listen", &listen, "--link-listen", &link]);
             coop
         });
-        let mut world = Self { dir, coops: coops.into() };
+        let mut world = Self { coops: coops.collect(), dir };
         world.coops.iter_mut().for_each(Coop::start);
         world
     }
 
+    /// Every co-op gets to know every other.
     pub fn introduce(&mut self) {
-        for (here, there) in [(0, 1), (1, 0)] {
-            let key = self.coops[there].kithd(&["neighbour", "key"]);
-            let key = key.split_whitespace().last().expect("name and key").to_owned();
-            let address = format!("127.0.0.1:{}", self.coops[there].link_port);
-            self.coops[here].kithd(&["neighbour", "add", self.coops[there].name, &address, &key]);
+        for here in 0..self.coops.len() {
+            for there in (0..self.coops.len()).filter(|there| *there != here) {
+                self.coops[here].add(&self.coops[there], self.coops[there].link_port);
+            }
         }
     }
 

@@ -56,6 +56,7 @@ fn stored(write: &Write) -> Vec<&[u8]> {
         Write::PutPending { submission, .. } => vec![submission],
         Write::Truncate(cut) => vec![&cut.snapshot, &cut.group, &cut.checkpoint],
         Write::PutVote { vote, .. } => vec![vote],
+        Write::PutProof { proof, .. } => vec![proof],
         Write::PutNeighbour(row) => vec![row.address.as_bytes()],
         Write::PutRoom { .. }
         | Write::DropRoom { .. }

@@ -121,6 +121,9 @@ impl Core {
 
     fn check_roots(&self, audit: &Audit) -> Result<(), String> {
         let state = self.rooms.get(&audit.room).ok_or("no such room")?;
+        if let Some(words) = self.frozen(&audit.room) {
+            return Err(words);
+        }
         let attestation = audit.attestation.as_ref().ok_or("no checkpoint came")?;
         if attestation.checkpoint.root != audit.frontier.root() {
             return Err("the stored entries do not lead to the root that the hub signed".to_owned());

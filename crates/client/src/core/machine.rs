@@ -101,6 +101,11 @@ pub enum Event {
         detail: String,
     },
     Verified(VerifyReport),
+    /// Somebody broke their word in this room; the proof was checked and is kept.
+    Frozen {
+        room: RoomId,
+        words: String,
+    },
     /// What the server sent does not add up. The connection must be closed.
     Distrust {
         room: RoomId,
@@ -359,6 +364,7 @@ impl Core {
             ToMember::Group { request, group } => self.group_came(request, *group),
             ToMember::Headers { request, first, headers } => self.headers_came(request, first, &headers),
             ToMember::Attestation { room, attestation } => self.attestation_came(room, attestation),
+            ToMember::Frozen { room, proof } => self.frozen_came(room, &proof),
             ToMember::Provisionals { room, entries } => self.provisionals_came(room, entries),
         }
         self.pump();

@@ -95,6 +95,7 @@ impl Core {
             last_commit: 0,
             base: super::state::Base::default(),
             loose: Vec::new(),
+            proof: None,
             cut: None,
             outbox: Vec::new(),
             done: Vec::new(),

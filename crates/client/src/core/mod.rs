@@ -14,6 +14,7 @@ mod loose;
 pub mod machine;
 mod membership;
 mod outbox;
+mod proofs;
 pub mod state;
 mod terms;
 pub mod timeline;

@@ -165,6 +165,8 @@ pub struct RoomState {
     pub last_commit: u64,
     pub base: Base,
     pub loose: Vec<Loose>,
+    /// The newest proof that somebody broke their word here, as a file has it. The room is frozen while its term lasts.
+    pub proof: Option<String>,
     /// The log is to be cut there as soon as what is kept of it has been read.
     #[serde(skip)]
     pub cut: Option<u64>,

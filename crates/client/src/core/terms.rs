@@ -89,6 +89,9 @@ impl Core {
 
     fn check_succession(&mut self, room: &RoomId, body: &[u8]) -> Result<Succession, String> {
         let record = codec::decode_succession(body).map_err(|error| error.to_string())?;
+        if self.has_convicted(room, &record.hub) {
+            return Err("a co-op that broke its word in this room was made its hub again".to_owned());
+        }
         let voters = self.electorate(room).ok_or("no such room")?;
         let coops = self.rooms.get(room).map(|state| state.coops.clone()).unwrap_or_default();
         let view = self.view(room).ok_or("no such room")?;

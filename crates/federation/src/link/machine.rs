@@ -20,6 +20,7 @@ use kith_protocol::limits::{
 use kith_protocol::link::{Batch, LinkFrame, Submission, VERSION};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
+use kith_protocol::log::proof::Proof;
 use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{FetchGroup, Group, RequestId};
 use kith_protocol::rate::Bucket;
@@ -50,12 +51,15 @@ pub enum Event {
     Unfollow {
         room: RoomId,
     },
-    /// How far the peer has a room that both hold.
+    /// How far the peer has a room that both hold, and the hub's word for it.
     Status {
         room: RoomId,
         term: Term,
         size: u64,
+        attestation: Option<Attestation>,
     },
+    /// That somebody broke their word in a room. Not verified yet.
+    Proof(Proof),
     Call {
         room: RoomId,
         term: Term,
@@ -265,6 +269,8 @@ impl Link {
             LinkFrame::Submit { submission, .. } if submission.kind == Kind::Message => 1,
             LinkFrame::Submit { .. } => LINK_COMMIT_WORK,
             LinkFrame::FetchGroup(_) => LINK_FETCH_WORK,
+            // Comparing may read the store; what it finds is verified.
+            LinkFrame::Status { attestation: Some(_), .. } | LinkFrame::Proof(_) => 1,
             // Each room once is what every link begins with.
             LinkFrame::Follow { id, .. } if self.followed.contains_key(id) => LINK_FOLLOW_WORK,
             _ => 0,
@@ -302,7 +308,8 @@ impl Link {
                 self.followed_ids.insert(room, id);
                 Event::Follow { room: id, from, term }
             }
-            LinkFrame::Status { room, term, size } => Event::Status { room, term, size },
+            LinkFrame::Status { room, term, size, attestation } => Event::Status { room, term, size, attestation },
+            LinkFrame::Proof(proof) => Event::Proof(proof),
             LinkFrame::Call { room, term, candidate, probe } => Event::Call { room, term, candidate, probe },
             LinkFrame::Willing { room, term } => Event::Willing { room, term },
             LinkFrame::Vote(vote) => Event::Vote(vote),
@@ -343,8 +350,12 @@ impl Link {
         self.send(LinkFrame::Unfollow { room: number });
     }
 
-    pub fn status(&mut self, room: RoomId, term: Term, size: u64) {
-        self.send(LinkFrame::Status { room, term, size });
+    pub fn status(&mut self, room: RoomId, term: Term, size: u64, attestation: Option<Attestation>) {
+        self.send(LinkFrame::Status { room, term, size, attestation });
+    }
+
+    pub fn proof(&mut self, proof: Proof) {
+        self.send(LinkFrame::Proof(proof));
     }
 
     pub fn call(&mut self, room: RoomId, term: Term, candidate: Coop, probe: bool) {

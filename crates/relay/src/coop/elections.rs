@@ -81,7 +81,7 @@ impl Coop {
 
     /// This co-op will call for votes after that time, unless the room has a hub by then. Voters take their turns; a co-op
     /// that is none asks them whether they have seated another.
-    fn watch_hub(&mut self, number: RoomNumber, wait_ms: u64) {
+    pub(super) fn watch_hub(&mut self, number: RoomNumber, wait_ms: u64) {
         let Some(room) = self.rooms.get(&number).filter(|room| room.log().is_some()) else { return };
         let hub = room.hub.name.clone();
         let names = room.electorate().map(|voters| voters.after.names).unwrap_or_default();
@@ -109,7 +109,7 @@ impl Coop {
     fn has_lost_hub(&self, number: RoomNumber, for_ms: u64) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
         let silent = self.elections.silent.get(&room.hub.name).is_some_and(|since| self.now.0 >= since.0 + for_ms);
-        silent || room.is_fenced()
+        silent || room.is_fenced() || room.is_frozen()
     }
 
     /// This co-op offers itself as hub.
@@ -205,19 +205,15 @@ impl Coop {
         let is_good = room
             .log()
             .is_some_and(|log| log.context.voters.may_order(&candidate.name) && log.coop_key(&candidate.name) == Some(candidate.key))
-            && (candidate.name == *peer || is_from_hub);
+            && (candidate.name == *peer || is_from_hub)
+            && !room.has_convicted(&candidate);
         let counts = room.electorate().is_some_and(|voters| voters.counts(&self.me.name));
         // A vote must be durable; a candidate that is told nothing asks again.
         if !is_good || !counts || !room.is_settled() || self.is_full() {
             return;
         }
         if term <= room.term() {
-            let (term, size) = (room.term(), room.durable());
-            if let Some((connection, link)) = self.link_to(peer) {
-                link.status(*id, term, size);
-                self.pump_link(connection);
-            }
-            return;
+            return self.tell_status_to(peer, number);
         }
         let voted_otherwise = room.newest_term() > term || room.vote().is_some_and(|vote| vote.term == term && vote.candidate != candidate);
         // A hub steps down only for somebody whom a majority is behind, which a call without a probe means.

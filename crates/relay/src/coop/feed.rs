@@ -85,6 +85,7 @@ impl Coop {
             self.order_pending(number);
         }
         self.answer_watches(number);
+        self.compare_later(number);
         if has_new_hub {
             self.hub_changed(number);
         }
@@ -179,7 +180,9 @@ impl Coop {
             self.read(Reader::Page { connection, room: number, from }, read);
             return;
         }
-        if std::mem::take(&mut subscription.behind) {
+        let was_behind = std::mem::take(&mut subscription.behind);
+        self.tell_frozen(connection, number);
+        if was_behind {
             let certificate = self.rooms.get(&number).and_then(|room| room.certificate_of_last_commit()).cloned();
             if let Some(attestation) = certificate {
                 self.reply(connection, &ToMember::Attestation { room: number, attestation });
@@ -448,11 +451,8 @@ impl Coop {
         let from = ended.map_or(from, |ended| from.min(Seq(ended.checkpoint.size)));
         if from.0 > room.durable() {
             // It has more than this co-op: both hear of it.
-            let (id, term, size) = (room.id, room.term(), room.durable());
-            if let Some((connection, link)) = self.link_to(peer) {
-                link.status(id, term, size);
-                self.pump_link(connection);
-            }
+            let (id, term) = (room.id, room.term());
+            self.tell_status_to(peer, number);
             return self.status_came(peer, &id, term, from.0);
         }
         let sent = (from.0 == 0).then(Frontier::default);

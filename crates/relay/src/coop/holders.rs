@@ -51,27 +51,26 @@ impl Coop {
 
     /// Tells a neighbour how far this co-op has the rooms that both hold.
     pub(super) fn tell_status(&mut self, peer: &CoopName) {
-        let shared: Vec<(RoomId, Term, u64)> = self
-            .rooms
-            .values()
-            .filter(|room| self.may_hold(room.number, peer))
-            .map(|room| (room.id, room.term(), room.durable()))
-            .collect();
-        if let Some((connection, link)) = self.link_to(peer) {
-            shared.into_iter().for_each(|(id, term, size)| link.status(id, term, size));
-            self.pump_link(connection);
+        let shared: Vec<RoomNumber> = self.rooms.keys().filter(|number| self.may_hold(**number, peer)).copied().collect();
+        for number in shared {
+            self.tell_status_to(peer, number);
+            self.tell_proof(peer, number);
         }
     }
 
     /// Tells every holder of a room how far this co-op has it.
     pub(super) fn tell_status_of(&mut self, number: RoomNumber) {
         let peers: Vec<CoopName> = self.links_up.keys().filter(|peer| self.may_hold(number, peer)).cloned().collect();
-        let Some((id, term, size)) = self.rooms.get(&number).map(|room| (room.id, room.term(), room.durable())) else { return };
-        for peer in peers {
-            if let Some((connection, link)) = self.link_to(&peer) {
-                link.status(id, term, size);
-                self.pump_link(connection);
-            }
+        peers.iter().for_each(|peer| self.tell_status_to(peer, number));
+    }
+
+    /// The peer may hold it.
+    pub(super) fn tell_status_to(&mut self, peer: &CoopName, number: RoomNumber) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let (id, term, size, word) = (room.id, room.term(), room.durable(), room.last_word());
+        if let Some((connection, link)) = self.link_to(peer) {
+            link.status(id, term, size, word);
+            self.pump_link(connection);
         }
     }
 
@@ -95,11 +94,7 @@ impl Coop {
             return self.follow_from(peer, number);
         }
         if term < my_term {
-            let link = self.link_to(peer);
-            if let Some((connection, link)) = link {
-                link.status(*id, my_term, my_size);
-                self.pump_link(connection);
-            }
+            self.tell_status_to(peer, number);
         }
         if settles && is_hub {
             self.order_pending(number);
@@ -113,7 +108,7 @@ impl Coop {
         if self.end_for(number, peer) == 0
             && let Some((connection, link)) = self.link_to(peer)
         {
-            link.status(id, term, 0);
+            link.status(id, term, 0, None);
             self.pump_link(connection);
         }
     }

@@ -121,7 +121,15 @@ impl Coop {
         match event {
             Event::Up { peer, signature } => self.link_up(connection, &peer, signature),
             Event::Follow { room, from, term } => self.peer_follows(connection, &peer, &room, from, term),
-            Event::Status { room, term, size } => self.status_came(&peer.name, &room, term, size),
+            Event::Status { room, term, size, attestation } => {
+                self.status_came(&peer.name, &room, term, size);
+                if let (Some(number), Some(attestation)) = (self.room_numbers.get(&room).copied(), attestation)
+                    && self.may_hold(number, &peer.name)
+                {
+                    self.compare(&peer.name, number, attestation);
+                }
+            }
+            Event::Proof(proof) => self.proof_came(&peer.name, proof),
             Event::Call { room, term, candidate, probe } => self.call_came(&peer.name, &room, term, candidate, probe),
             Event::Willing { room, term } => self.willing_came(&peer.name, &room, term),
             Event::Vote(vote) => {
@@ -198,8 +206,10 @@ impl Coop {
         if self.rooms.get(&number).is_some_and(|room| room.is_hub()) {
             return self.order_pending(number);
         }
-        let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
-        let Some(connection) = self.links_up.get(&hub).copied() else { return };
+        // What is handed to a hub that broke its word would be lost with its term.
+        let hub = self.rooms.get(&number).filter(|room| !room.is_frozen()).map(|room| room.hub.name.clone());
+        let Some(connection) = hub.as_ref().and_then(|hub| self.links_up.get(hub)).copied() else { return };
+        let Some(hub) = hub else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);
         if let Some(link) = self.links.get_mut(&connection) {
             sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));

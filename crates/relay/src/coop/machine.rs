@@ -63,6 +63,8 @@ pub struct Coop {
     pub(super) resubmit_at: Option<Millis>,
     /// Rooms whose hub sent what could not be taken: they are asked for again then.
     pub(super) refollow: BTreeMap<RoomNumber, Millis>,
+    /// Rooms that have grown, and when their other holders are told.
+    pub(super) compare_at: BTreeMap<RoomNumber, Millis>,
     /// Which holder a room is taken from now.
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
     pub(super) elections: Elections,
@@ -128,6 +130,7 @@ impl Coop {
             strangers: BTreeMap::new(),
             watchers: BTreeSet::new(),
             refollow: BTreeMap::new(),
+            compare_at: BTreeMap::new(),
             following: BTreeMap::new(),
             elections: Elections::default(),
             rebuilds: BTreeMap::new(),
@@ -218,7 +221,7 @@ impl Coop {
     /// When [`Input::Tick`] is due, if nothing else comes.
     pub fn poll_deadline(&self) -> Option<Millis> {
         let sessions = self.strangers.values().copied();
-        let refollow = self.refollow.values().copied();
+        let refollow = self.refollow.values().chain(self.compare_at.values()).copied();
         let links = self.links.values().map(Link::poll_deadline);
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
         let may_commit = self.in_flight.is_none() && !self.is_full();
@@ -307,6 +310,7 @@ impl Coop {
             After::CastVote { room, term, candidate } => self.cast_vote(room, term, candidate),
             After::SendVote { room } => self.send_vote(room),
             After::Rebuilt { room } => self.rebuilt(room),
+            After::Frozen { room } => self.frozen(room),
             After::ReadCursors { connection, device } => {
                 self.read(Reader::Cursors { connection }, Read::Cursors { device });
             }
@@ -323,6 +327,7 @@ impl Coop {
         }
         self.tick_links();
         self.tick_elections();
+        self.tick_compare();
         if self.resubmit_at.is_some_and(|at| at <= self.now) {
             self.resubmit_at = None;
             let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();

@@ -9,6 +9,7 @@
 //! One commit is under way at a time; whatever is decided meanwhile goes into the next. Nothing that depends on a write
 //! is told to anybody before that write is durable.
 
+mod compare;
 pub mod driver;
 mod elections;
 mod feed;

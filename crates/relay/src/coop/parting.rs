@@ -48,6 +48,7 @@ impl Coop {
         self.feeds.retain(|(_, fed), _| *fed != number);
         self.following.remove(&number);
         self.refollow.remove(&number);
+        self.compare_at.remove(&number);
         self.rebuilds.remove(&number);
         self.elections.forget(number);
         self.write(Write::DropRoom { number });

@@ -16,7 +16,7 @@ const FRAMES_MAX: usize = 4;
 impl Coop {
     fn is_hub_away(&self, number: RoomNumber) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
-        !room.orders() && (room.is_hub() || !self.links_up.contains_key(&room.hub.name))
+        !room.orders() && (room.is_hub() || room.is_frozen() || !self.links_up.contains_key(&room.hub.name))
     }
 
     /// An entry is durable here.

@@ -1,7 +1,7 @@
 //! What waits: for a commit, or for a read.
 
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, RoomNumber, Seq, Term};
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, Hash, RoomNumber, Seq, Term};
 use kith_protocol::log::Header;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::member::{FetchGroup, RequestId, ToMember};
@@ -53,6 +53,10 @@ pub(super) enum After {
     SendVote {
         room: RoomNumber,
     },
+    /// The proof that freezes a room is durable.
+    Frozen {
+        room: RoomNumber,
+    },
     /// A cut log is durable.
     Rebuilt {
         room: RoomNumber,
@@ -78,6 +82,8 @@ pub(super) enum Reader {
     FollowerFrontier { peer: CoopName, room: RoomNumber, size: u64 },
     FollowerProof { peer: CoopName, room: RoomNumber, rows: Vec<(Header, LogRow)>, attestation: Box<Attestation> },
     Rebuild { room: RoomNumber, from: Seq },
+    Compare { room: RoomNumber, theirs: Box<Attestation> },
+    Fork { room: RoomNumber, theirs: Box<Attestation>, longer: Box<Attestation>, root: Hash },
 }
 
 impl Coop {
@@ -107,6 +113,12 @@ impl Coop {
                 self.send_rows(&peer, room, &rows, *attestation, proof);
                 self.feed(&peer, room, None);
             }
+            (Some(Reader::Compare { room, theirs }), ReadResult::Frontier(nodes)) => self.compare_read(room, *theirs, nodes),
+            (Some(Reader::Fork { room, theirs, longer, root }), ReadResult::Proof(proof)) => {
+                self.fork_read(room, &theirs, &longer, root, proof);
+            }
+            // The next comparison tries again.
+            (Some(Reader::Compare { .. } | Reader::Fork { .. }), _) => {}
             (Some(Reader::Rebuild { room, from }), ReadResult::Entries(rows)) => self.rebuild_read(room, from, rows),
             (Some(Reader::Rebuild { room, .. }), _) => {
                 self.rebuilds.remove(&room);

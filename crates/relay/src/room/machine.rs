@@ -16,6 +16,7 @@ use kith_protocol::link::{Batch, Submission};
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, Mark};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::extra_of;
+use kith_protocol::log::proof::Proof;
 use kith_protocol::log::succession::{SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::Entries;
@@ -81,8 +82,8 @@ pub enum MirrorError {
     Succession(#[from] SuccessionError),
     #[error("the log goes on from an earlier place in a newer term")]
     Cut(Box<Attestation>),
-    #[error("this co-op has voted for a hub of a newer term")]
-    Fenced,
+    #[error("the room is frozen: its hub, or a voter, broke its word in this term")]
+    Frozen,
 }
 
 /// Entries that have become durable: what may be acknowledged, sent out and forwarded now.
@@ -118,6 +119,8 @@ pub struct Room {
     taken: Option<Tip>,
     /// The newest term that this co-op has voted in: nothing older is taken from the old hub, or ordered.
     pub(super) fence: Term,
+    /// That the hub of a term, or a voter in it, broke its word.
+    pub(super) proof: Option<Proof>,
     /// This co-op's newest vote, once it is durable.
     pub(super) vote: Option<Vote>,
     /// How far other co-ops said that they have the log, since this process began.
@@ -146,6 +149,7 @@ impl Room {
             tip: None,
             taken: None,
             fence: Term(0),
+            proof: None,
             vote: None,
             compared: BTreeMap::new(),
             settled: false,
@@ -158,6 +162,7 @@ impl Room {
     pub fn restore(row: RoomRow, me: CoopName, state: &RoomState) -> Result<Self, Damaged> {
         let mut room = Self::empty(row.number, row.id, row.hub, me);
         room.vote = state.vote.as_deref().map(codec::decode_vote).transpose().map_err(|_| Damaged(room.id))?;
+        room.proof = state.proof.as_deref().map(codec::decode_proof).transpose().map_err(|_| Damaged(room.id))?;
         room.fence = room.vote.as_ref().map_or(Term(0), |vote| vote.term);
         let (Some(small), Some(group), Some(checkpoint)) = (&state.snapshot, &state.group, &state.checkpoint) else {
             return Ok(room);
@@ -313,6 +318,9 @@ impl Room {
         if self.orders() && batch.entries.term <= self.term() {
             return Err(MirrorError::OwnRoom);
         }
+        if self.is_frozen() && batch.entries.term <= self.term() {
+            return Err(MirrorError::Frozen);
+        }
         let mut batch = batch;
         let first;
         if self.log.is_none() {
@@ -344,6 +352,9 @@ impl Room {
         let record = codec::decode_succession(&first.body).map_err(|_| SuccessionError::Votes)?;
         if record.room != self.id || record.term != batch.entries.term {
             return Err(SuccessionError::Votes.into());
+        }
+        if self.has_convicted(&record.hub) {
+            return Err(MirrorError::Frozen);
         }
         record.verify(&log.electorate(), |name| log.coop_key(name))?;
         if batch.entries.first.0 < log.frontier.size() {

@@ -4,6 +4,7 @@ pub mod ledger;
 pub mod log;
 pub mod machine;
 pub mod offer;
+mod proofs;
 mod succession;
 pub mod view;
 

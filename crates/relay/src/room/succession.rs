@@ -37,7 +37,7 @@ impl Room {
 
     /// Whether this co-op gives sequence numbers here and now.
     pub fn orders(&self) -> bool {
-        self.is_hub() && !self.is_fenced() && self.is_settled()
+        self.is_hub() && !self.is_fenced() && !self.is_frozen() && self.is_settled()
     }
 
     pub fn vote(&self) -> Option<&Vote> {
@@ -50,7 +50,8 @@ impl Room {
 
     /// Whether this co-op may be asked to order the room.
     pub fn may_order(&self) -> bool {
-        self.log.as_ref().is_some_and(|log| log.context.voters.may_order(&self.me))
+        let is_convicted = self.proof().is_some_and(|proof| proof.convicted().name == self.me);
+        !is_convicted && self.log.as_ref().is_some_and(|log| log.context.voters.may_order(&self.me))
     }
 
     /// Signs this co-op's vote over what it has durably. `None`: something is not durable yet, or it has voted for

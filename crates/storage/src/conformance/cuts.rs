@@ -68,6 +68,7 @@ pub async fn a_dropped_room_leaves_nothing(store: &impl Store) {
         Write::Append(append(3, 0, more)),
         Write::PutMarked { room: RoomNumber(3), attestation: text(1) },
         Write::PutVote { room: RoomNumber(3), vote: text(2) },
+        Write::PutProof { room: RoomNumber(3), proof: text(4) },
         Write::PutPending { room: RoomNumber(3), id: entry_id(1), submission: text(3) },
         Write::SetCursor { device, room: RoomNumber(3), next: Seq(4) },
     ];
@@ -82,20 +83,24 @@ pub async fn a_dropped_room_leaves_nothing(store: &impl Store) {
     }
     store.commit(vec![put_room(3), Write::Append(append(3, 0, all.clone()))]).await.expect("the number and the id are free");
     assert_eq!(store.entries(RoomNumber(3), Seq(0), 99, 9_999).await.expect("a page"), all);
-    assert_eq!(store.room_state(RoomNumber(3)).await.expect("a state").vote, None);
+    let state = store.room_state(RoomNumber(3)).await.expect("a state");
+    assert_eq!((state.vote, state.proof), (None, None));
     assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), all);
 }
 
 /// The newest counts, whatever happens to the log.
-pub async fn a_vote_stays(store: &impl Store) {
+pub async fn votes_and_proofs_stay(store: &impl Store) {
     let room = RoomNumber(1);
+    let proof = |text: &'static str| Write::PutProof { room, proof: Bytes::from_static(text.as_bytes()) };
+    assert_misused(store, vec![proof("no room")]).await;
     let vote = |text: &'static str| Write::PutVote { room, vote: Bytes::from_static(text.as_bytes()) };
     assert_misused(store, vec![vote("no room")]).await;
     grown(store, 3, text).await;
-    store.commit(vec![vote("first")]).await.expect("a vote");
+    store.commit(vec![vote("first"), proof("first"), proof("newest")]).await.expect("a vote");
     store.commit(vec![vote("second")]).await.expect("a vote");
     store.commit(vec![Write::Truncate(cut(1, 2))]).await.expect("a cut");
-    assert_eq!(store.room_state(room).await.expect("a state").vote, Some(Bytes::from_static(b"second")));
+    let state = store.room_state(room).await.expect("a state");
+    assert_eq!((state.vote, state.proof), (Some(Bytes::from_static(b"second")), Some(Bytes::from_static(b"newest"))));
 }
 
 /// Reading an unknown room is no error; writing to it is misuse, except that dropping what is not there is done.

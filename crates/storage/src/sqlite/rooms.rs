@@ -32,11 +32,14 @@ const TRUNCATE: &str = "UPDATE rooms SET size = ?2, snapshot = ?3, checkpoint = 
 const DROP_MARKED: &str = "DELETE FROM room_marks WHERE room = ?1";
 const PUT_VOTE: &str = "INSERT INTO room_votes (room, vote) SELECT number, ?2 FROM rooms WHERE number = ?1
     ON CONFLICT (room) DO UPDATE SET vote = excluded.vote";
+const PUT_PROOF: &str = "INSERT INTO room_proofs (room, proof) SELECT number, ?2 FROM rooms WHERE number = ?1
+    ON CONFLICT (room) DO UPDATE SET proof = excluded.proof";
 /// One statement, so that all of it is of one moment.
-const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation, v.vote FROM rooms AS r
+const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation, v.vote, p.proof FROM rooms AS r
     LEFT JOIN room_groups AS g ON g.room = r.number
     LEFT JOIN room_marks AS m ON m.room = r.number
     LEFT JOIN room_votes AS v ON v.room = r.number
+    LEFT JOIN room_proofs AS p ON p.room = r.number
     WHERE r.number = ?1";
 
 pub(super) async fn put(conn: &mut SqliteConnection, number: RoomNumber, id: RoomId, hub: &Coop) -> Result<()> {
@@ -89,6 +92,11 @@ pub(super) async fn put_vote(conn: &mut SqliteConnection, room: RoomNumber, vote
     if done.rows_affected() == 1 { Ok(()) } else { Err(UNKNOWN_ROOM) }
 }
 
+pub(super) async fn put_proof(conn: &mut SqliteConnection, room: RoomNumber, proof: &[u8]) -> Result<()> {
+    let done = sqlx::query(PUT_PROOF).bind(room.0).bind(proof).execute(conn).await.map_err(on_write)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(UNKNOWN_ROOM) }
+}
+
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<RoomRow>> {
     let rows = sqlx::query(ALL).fetch_all(pool).await.map_err(on_read)?;
     rows.iter()
@@ -110,5 +118,6 @@ pub(super) async fn state(pool: &SqlitePool, room: RoomNumber) -> Result<RoomSta
         checkpoint: optional_bytes(&row, 2)?,
         marked: optional_bytes(&row, 3)?,
         vote: optional_bytes(&row, 4)?,
+        proof: optional_bytes(&row, 5)?,
     })
 }

@@ -6,12 +6,19 @@ use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
 
 /// Name and statements; the number is the place, from 1.
-const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES)];
+const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES), ("proofs", PROOFS)];
 
 const VOTES: &str = "
 CREATE TABLE room_votes (
     room INTEGER PRIMARY KEY REFERENCES rooms (number) ON DELETE CASCADE,
     vote BLOB NOT NULL
+) STRICT;
+";
+
+const PROOFS: &str = "
+CREATE TABLE room_proofs (
+    room  INTEGER PRIMARY KEY REFERENCES rooms (number) ON DELETE CASCADE,
+    proof BLOB NOT NULL
 ) STRICT;
 ";
 

@@ -139,6 +139,7 @@ async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Wr
                 members::clamp_cursors(conn, truncate.room, truncate.size).await?;
             }
             Write::PutVote { room, vote } => rooms::put_vote(conn, *room, vote).await?,
+            Write::PutProof { room, proof } => rooms::put_proof(conn, *room, proof).await?,
             Write::PutMarked { room, attestation } => rooms::put_marked(conn, *room, attestation).await?,
             Write::PutPending { room, id, submission } => outbox::put(conn, *room, *id, submission).await?,
             Write::DropPending { room, id } => outbox::drop_pending(conn, *room, *id).await?,

@@ -1,0 +1,62 @@
+//! Each lie is told by real processes, found by the others, and proved to somebody who was not there.
+
+use kith_e2e::{World, texts};
+use kith_evil::{two_faces, until};
+use serde_json::Value;
+
+/// What a member's own device says of the room's being frozen.
+fn frozen(world: &World, home: &str) -> Option<String> {
+    world.kith_lines(home, &["rooms"])[0]["frozen"].as_str().map(ToOwned::to_owned)
+}
+
+fn said(world: &World, home: &str, room: &str) -> Vec<String> {
+    texts(&world.kith_lines(home, &["read", room])).into_iter().map(|(_, text)| text).collect()
+}
+
+/// A steward runs two copies of one folder, and shows each neighbour another. The neighbours compare what the hub signed: the
+/// room freezes, its members are told why, and a stranger can check the proof offline.
+#[test]
+fn fault_34_a_hub_with_two_faces_is_convicted() {
+    let mut world = World::of(&["alder.test", "birch.test", "cedar.test"]);
+    world.introduce();
+    let room = world.shared_room();
+    world.join(2, "H3", "third");
+    let link = world.kith_field("H1", &["room", "invite", &room], "link");
+    world.kith("H3", &["room", "join", &link]);
+    world.kith("H3", &["say", &room, "all of us", "--wait", "held"]);
+    assert_eq!(frozen(&world, "H2"), None);
+
+    let twin = two_faces(&mut world);
+    world.kith("H2", &["say", &room, "only birch sees this", "--wait", "ordered"]);
+    world.kith("H3", &["say", &room, "only cedar sees this", "--wait", "ordered"]);
+    for home in ["H2", "H3"] {
+        until("the discovery", || frozen(&world, home).is_some());
+        let words = frozen(&world, home).unwrap();
+        assert!(words.contains("alder.test signed two different histories"), "{words}");
+        let verified = world.try_kith(home, &["verify", &room]);
+        assert!(!verified.status.success(), "a frozen room is not in order");
+    }
+
+    // Nobody is silenced: members of one co-op go on hearing each other, and nothing goes to the liar.
+    world.kith("H2", &["say", &room, "what now?"]);
+    let ordered = world.try_kith("H2", &["say", &room, "is it ordered?", "--wait", "ordered", "--timeout", "2"]);
+    assert!(!ordered.status.success(), "nothing more is ordered by that hub");
+    assert!(said(&world, "H2", &room).contains(&"what now?".to_owned()));
+    assert!(!said(&world, "H3", &room).contains(&"only birch sees this".to_owned()));
+
+    // A stranger, without any server or home of its own.
+    let proof = world.home("proof.txt");
+    let path = proof.to_str().unwrap();
+    world.kith("H2", &["proof", "save", &room, path]);
+    let verdict: Value = serde_json::from_str(&world.kith("nobody", &["proof", "check", path, "--json"])).unwrap();
+    let key = world.coops[0].kithd(&["neighbour", "key"]);
+    assert_eq!(verdict["ok"], true);
+    assert_eq!(format!("{} {}", verdict["convicted"].as_str().unwrap(), verdict["key"].as_str().unwrap()), key);
+    assert!(!world.home("nobody").exists(), "checking needs no home");
+    let text = std::fs::read_to_string(&proof).unwrap();
+    let at = text.len() / 2;
+    let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+    std::fs::write(&proof, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
+    assert!(!world.try_kith("nobody", &["proof", "check", path]).status.success(), "a changed proof proves nothing");
+    drop(twin);
+}
