@@ -15,6 +15,7 @@ use kith_protocol::limits::CONTENT_BYTES_MAX;
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::checkpoint::Checkpoint;
 use kith_protocol::log::note::Note;
+use kith_protocol::log::proof::Proof;
 use kith_protocol::log::{self, Header};
 use kith_protocol::member::{Entries, ToMember};
 use kith_protocol::mls_framing;
@@ -28,7 +29,8 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
+    ("proof", proof),
     ("to_server", to_server),
     ("to_member", to_member),
     ("link", link),
@@ -53,6 +55,17 @@ fn is_stable<T: PartialEq + Debug, B: AsRef<[u8]>>(
     let value = decode(bytes).ok()?;
     assert_eq!(decode(encode(&value).as_ref()).as_ref(), Ok(&value));
     Some(value)
+}
+
+/// What anybody may hand to anybody: checking it needs nothing but itself.
+pub fn proof(data: &[u8]) {
+    if let Some(proof) = is_stable(data, codec::decode_proof, codec::encode_proof) {
+        let _ = proof.verify();
+        assert_eq!(Proof::from_file(&proof.to_file()), Ok(proof));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Proof::from_file(text);
+    }
 }
 
 /// A frame that a member sends, in both encodings.
