@@ -280,12 +280,14 @@ impl Coop {
                 gone.push((*connection, left.map(|(header, _)| (header.seq, header.id.counter.number))));
             }
         }
-        let id = room.id;
+        let (id, is_certified) = (room.id, room.certificate_of_last_commit().is_some());
         for (connection, left) in gone {
             let subscription = self.sessions.get(&connection).and_then(|session| session.subscriptions.get(&number)).copied();
             self.unsubscribe(connection, number);
-            // It is behind, and will not be sent its own leave: it is told otherwise that it is out.
-            if let Some((_, counter)) = left.filter(|(seq, _)| subscription.is_some_and(|subscription| subscription.next <= *seq)) {
+            // It is behind and will not be sent its own leave, or waits for a commit before that to be certified, of which only
+            // the room's members hear: it is told otherwise that it is out.
+            let is_behind = |seq| subscription.is_some_and(|subscription| subscription.next <= seq);
+            if let Some((_, counter)) = left.filter(|(seq, _)| is_behind(*seq) || !is_certified) {
                 self.refuse_entry(connection, number, counter, Code::NoSuchRoom, "you have left this room", 0);
             }
         }

@@ -413,7 +413,9 @@ impl Coop {
         if self.pseudonym(identity.account, &join.room) != Some(join.pseudonym) {
             return Err(no(Code::Forbidden, "get a certificate for that room first"));
         }
-        if let Some(number) = self.room_numbers.get(&join.room).copied().filter(|number| !self.has_part(*number)) {
+        // A copy from the time of another hub would be kept up by nobody.
+        let stale = self.room_numbers.get(&join.room).copied().filter(|number| !self.has_part(*number));
+        if let Some(number) = stale.filter(|number| self.rooms.get(number).is_some_and(|room| room.hub != join.holder)) {
             self.drop_room(number);
         }
         let number = match self.room_numbers.get(&join.room).copied() {
