@@ -277,6 +277,10 @@ impl Coop {
             let pseudonym = account.and_then(|account| self.memberships.get(&account)?.get(&room.id));
             if !pseudonym.is_some_and(|who| room.is_member(who)) {
                 let left = rows.iter().find(|(header, _)| header.kind == Kind::Leave && Some(&header.id.sender) == pseudonym);
+                // The log in memory is ahead: a change that is staged is told with its own rows.
+                if left.is_none() && room.is_changing() {
+                    continue;
+                }
                 gone.push((*connection, left.map(|(header, _)| (header.seq, header.id.counter.number))));
             }
         }

@@ -405,6 +405,11 @@ impl Room {
         self.staged.len()
     }
 
+    /// Whether something other than messages is staged.
+    pub fn is_changing(&self) -> bool {
+        self.staged.iter().any(|(header, _)| header.kind != Kind::Message)
+    }
+
     /// Entries that are staged, from a sequence number on.
     pub fn staged_ids(&self, from: u64) -> impl Iterator<Item = EntryId> + '_ {
         self.staged.iter().filter(move |(header, _)| header.seq.0 >= from).map(|(header, _)| header.id)
