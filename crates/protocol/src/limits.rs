@@ -15,6 +15,8 @@ pub const TREE_BYTES_MAX: usize = 112 * 1024;
 pub const SUCCESSION_BYTES_MAX: usize = 18 * 1024;
 /// Largest proof that a co-op broke its word, bytes.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024;
+/// How long a hub whose vote alone counts waits after a start for its mirrors' word that they have nothing newer, milliseconds.
+pub const SETTLE_MS: u64 = 3_000;
 /// How long a holder waits before it compares what has grown with the other holders, milliseconds.
 pub const COMPARE_EVERY_MS: u64 = 5_000;
 /// Largest creation of a room, bytes.

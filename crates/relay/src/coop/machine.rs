@@ -9,7 +9,7 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{
     AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, UnixSeconds,
 };
-use kith_protocol::limits::BACKLOG_MAX;
+use kith_protocol::limits::{BACKLOG_MAX, SETTLE_MS};
 use kith_protocol::member::{Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, NeighbourRow, Write};
 
@@ -67,6 +67,8 @@ pub struct Coop {
     pub(super) compare_at: BTreeMap<RoomNumber, Millis>,
     /// Which holder a room is taken from now.
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
+    /// Until then hubs wait for their mirrors after this start.
+    settle_until: Option<Millis>,
     pub(super) elections: Elections,
     pub(super) rebuilds: BTreeMap<RoomNumber, Rebuild>,
 
@@ -132,6 +134,7 @@ impl Coop {
             refollow: BTreeMap::new(),
             compare_at: BTreeMap::new(),
             following: BTreeMap::new(),
+            settle_until: Some(Millis(SETTLE_MS)),
             elections: Elections::default(),
             rebuilds: BTreeMap::new(),
             neighbours: NeighbourTable(boot.neighbours.into_iter().map(|row| (row.coop.name.clone(), row)).collect()),
@@ -228,7 +231,7 @@ impl Coop {
         let lazy = self.lazy_since.filter(|_| may_commit).map(|since| Millis(since.0 + LAZY_WRITE_MS));
         let elections = self.elections.poll_deadline();
         let deadlines = sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at);
-        deadlines.chain(elections).chain(self.full_deadline()).min()
+        deadlines.chain(self.settle_until).chain(elections).chain(self.full_deadline()).min()
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -327,11 +330,22 @@ impl Coop {
         }
         self.tick_links();
         self.tick_elections();
+        self.tick_settling();
         self.tick_compare();
         if self.resubmit_at.is_some_and(|at| at <= self.now) {
             self.resubmit_at = None;
             let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();
             rooms.into_iter().for_each(|room| self.forward(room));
+        }
+    }
+
+    fn tick_settling(&mut self) {
+        if self.settle_until.take_if(|until| *until <= self.now).is_some() {
+            let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
+            for number in rooms {
+                self.rooms.get_mut(&number).into_iter().for_each(Room::end_wait);
+                self.order_pending(number);
+            }
         }
     }
 

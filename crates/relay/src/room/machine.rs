@@ -125,6 +125,8 @@ pub struct Room {
     pub(super) vote: Option<Vote>,
     /// How far other co-ops said that they have the log, since this process began.
     pub(super) compared: BTreeMap<CoopName, (Term, u64)>,
+    /// Since a restart, for a while.
+    pub(super) waits_for_mirrors: bool,
     /// Once it has settled it stays so while the process lives.
     pub(super) settled: bool,
     /// A hub's: commits that each member may still try. Every one of them costs every member of the room.
@@ -152,6 +154,7 @@ impl Room {
             proof: None,
             vote: None,
             compared: BTreeMap::new(),
+            waits_for_mirrors: false,
             settled: false,
             commits: BTreeMap::new(),
             invalid: 0,
@@ -184,6 +187,7 @@ impl Room {
         if checkpoint.verify(key_of).is_err() || marked.as_ref().is_some_and(|marked| marked.verify(key_of).is_err()) {
             return Err(damaged);
         }
+        room.waits_for_mirrors = true;
         room.durable = log.frontier.size();
         room.tip = Some(Tip::of(&log));
         room.log = Some(log);

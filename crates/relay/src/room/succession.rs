@@ -104,16 +104,27 @@ impl Room {
         self.settled |= self.is_settled();
     }
 
-    /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said
-    /// that it has nothing newer: its disk may be an old backup's.
+    /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said that it
+    /// has nothing newer: its disk may be an old backup's. One whose vote alone counts asks its mirrors, for a while.
     pub fn is_settled(&self) -> bool {
         if self.settled {
             return true;
         }
         let Some(log) = &self.log else { return false };
         let mine = (log.term, log.frontier.size());
-        let agreeing = self.compared.iter().filter(|(_, theirs)| **theirs <= mine).map(|(name, _)| name);
-        log.electorate().seats(agreeing.chain([&self.me]))
+        let agreeing = || self.compared.iter().filter(|(_, theirs)| **theirs <= mine).map(|(name, _)| name);
+        if agreeing().count() < self.compared.len() || !log.electorate().seats(agreeing().chain([&self.me])) {
+            return false;
+        }
+        let is_alone = log.electorate().names() == [self.me.clone()];
+        let has_answered = |mirror: &CoopName| *mirror == self.me || self.compared.contains_key(mirror);
+        !is_alone || !self.waits_for_mirrors || log.coops_with_members().iter().all(has_answered)
+    }
+
+    /// No mirror is waited for any longer: one that is away must not hold up the room.
+    pub fn end_wait(&mut self) {
+        self.waits_for_mirrors = false;
+        self.settled |= self.is_settled();
     }
 
     /// Takes over a log that was rebuilt up to where a newer term goes on. Nothing may be staged.
