@@ -31,10 +31,14 @@ pub enum Label {
     LinkKey,
     /// A co-op agrees to an agreement.
     Agreement,
+    /// A co-op says whether it keeps to an agreement.
+    AgreementStanding,
+    /// A co-op's root key passes to a new one.
+    RootSuccession,
 }
 
 impl Label {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -44,6 +48,8 @@ impl Label {
         Self::Franking,
         Self::LinkKey,
         Self::Agreement,
+        Self::AgreementStanding,
+        Self::RootSuccession,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -57,6 +63,8 @@ impl Label {
             Self::Franking => "kith/franking/v1",
             Self::LinkKey => "kith/link-key/v1",
             Self::Agreement => "kith/agreement/v1",
+            Self::AgreementStanding => "kith/agreement-standing/v1",
+            Self::RootSuccession => "kith/root-succession/v1",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kith_federation::backoff::Backoff;
@@ -9,19 +10,19 @@ use kith_federation::link::driver::{Incoming, Opened, accept, dial};
 use kith_federation::link::tls::LinkIdentity;
 use kith_protocol::codec::{DecodeError, decode_link};
 use kith_protocol::ids::{CoopName, PublicKey};
-use kith_protocol::limits::LINK_STRANGERS_MAX;
+use kith_protocol::limits::{LINK_STOPPED_RETRY_MS, LINK_STRANGERS_MAX};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::coop::Input;
-use crate::coop::driver::{Handle, Message};
+use crate::coop::driver::{Handle, LinkMeter, Message};
 
-/// Frames before a link is up: a stranger's place is held until more have come.
-const GREETING_FRAMES: u64 = 2;
+/// This co-op's key in TLS; a new one counts from the next connection.
+pub type Identity = watch::Receiver<Arc<LinkIdentity>>;
 
 /// Accepts links until the process ends. Handshakes of strangers are bounded.
-pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, coop: Handle) {
+pub async fn accept_links(listener: TcpListener, identity: Identity, coop: Handle) {
     let strangers = Arc::new(Semaphore::new(LINK_STRANGERS_MAX));
     loop {
         let Ok((tcp, _)) = listener.accept().await else {
@@ -29,7 +30,7 @@ pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, co
             continue;
         };
         let Ok(place) = strangers.clone().try_acquire_owned() else { continue };
-        let (identity, coop) = (identity.clone(), coop.clone());
+        let (identity, coop) = (identity.borrow().clone(), coop.clone());
         tokio::spawn(async move {
             match accept(tcp, &identity).await {
                 Ok(opened) => {
@@ -42,20 +43,21 @@ pub async fn accept_links(listener: TcpListener, identity: Arc<LinkIdentity>, co
 }
 
 /// Follows the list of neighbours to dial.
-pub async fn dial_neighbours(identity: Arc<LinkIdentity>, mut coop: Handle) {
+pub async fn dial_neighbours(identity: Identity, mut coop: Handle) {
     let mut dialling: HashMap<(CoopName, String), JoinHandle<()>> = HashMap::new();
     loop {
         let wanted = coop.neighbours.borrow_and_update().clone();
-        dialling.retain(|neighbour, task| {
-            let keep = wanted.contains(neighbour);
+        dialling.retain(|(name, address), task| {
+            let keep = wanted.iter().any(|dialled| dialled.name == *name && dialled.address == *address);
             if !keep {
                 task.abort();
             }
             keep
         });
-        for neighbour in wanted {
+        for dialled in wanted {
             let (identity, coop) = (identity.clone(), coop.clone());
-            let (name, address) = neighbour.clone();
+            let (name, address) = (dialled.name, dialled.address);
+            let neighbour = (name.clone(), address.clone());
             dialling.entry(neighbour).or_insert_with(|| tokio::spawn(keep_link(name, address, identity, coop)));
         }
         if coop.neighbours.changed().await.is_err() {
@@ -64,41 +66,59 @@ pub async fn dial_neighbours(identity: Arc<LinkIdentity>, mut coop: Handle) {
     }
 }
 
-/// Dials one neighbour for ever, with a backoff that a link which came up resets.
-async fn keep_link(name: CoopName, address: String, identity: Arc<LinkIdentity>, coop: Handle) {
+/// Dials one neighbour for ever, with a backoff that a link which came up resets; seldom while the agreement is suspended
+/// or ended, and at once when something about neighbours changes.
+async fn keep_link(name: CoopName, address: String, identity: Identity, mut coop: Handle) {
     let mut backoff = Backoff::default();
     loop {
-        match dial(&address, &identity).await {
+        let key = identity.borrow().clone();
+        match dial(&address, &key).await {
             Ok(opened) => {
                 if serve(opened, Some(name.clone()), &coop, None).await {
                     backoff.reset();
                 }
             }
-            Err(error) => tracing::debug!(neighbour = %name, %error, "a neighbour cannot be reached"),
+            Err(error) => {
+                tracing::debug!(neighbour = %name, %error, "a neighbour cannot be reached");
+                coop.input(Input::DialFailed { name: name.clone(), why: error.to_string() }).await;
+            }
         }
         let mut random = [0; 8];
         // Without randomness there is no jitter, which is no reason to stop dialling.
         let _ = getrandom::fill(&mut random);
-        tokio::time::sleep(Duration::from_millis(backoff.next_ms(u64::from_le_bytes(random)))).await;
+        let is_open = coop.neighbours.borrow_and_update().iter().any(|dialled| dialled.name == name && dialled.is_open);
+        let wait = backoff.next_ms(u64::from_le_bytes(random));
+        let wait = if is_open { wait } else { wait + LINK_STOPPED_RETRY_MS };
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+            changed = coop.neighbours.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }
 
-/// Passes frames to the co-op's machine until either side closes. `true` if the peer said more than its greeting.
+/// Passes frames to the co-op's machine until either side closes. `true` if the link came up.
 async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut place: Option<OwnedSemaphorePermit>) -> bool {
     let Opened { peer_link_key, outgoing, mut incoming } = opened;
     let connection = coop.new_connection();
-    if !coop.send(Message::Link { connection, queue: outgoing }).await {
+    let meter = Arc::new(LinkMeter::default());
+    if !coop.send(Message::Link { connection, queue: outgoing, meter: meter.clone() }).await {
         return false;
     }
     coop.input(Input::LinkOpened { connection, peer_link_key: PublicKey(peer_link_key), dialled }).await;
-    let mut frames = 0u64;
     while let Some(frame) = incoming.recv().await {
         let frame = match frame {
-            Incoming::Frame(bytes) => decode_link(bytes),
+            Incoming::Frame(bytes) => {
+                meter.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                decode_link(bytes)
+            }
             Incoming::Malformed => Err(DecodeError::Schema),
         };
-        frames += 1;
-        if frames > GREETING_FRAMES {
+        // A stranger's place is free again once it has turned out to be a neighbour.
+        if meter.known.load(Ordering::Relaxed) {
             place = None;
         }
         if !coop.input(Input::LinkFrame { connection, frame }).await {
@@ -107,5 +127,5 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut pla
     }
     coop.input(Input::LinkClosed { connection }).await;
     drop(place);
-    frames > GREETING_FRAMES
+    meter.up.load(Ordering::Relaxed)
 }

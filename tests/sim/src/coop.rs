@@ -37,7 +37,7 @@ impl Coop {
         let mut link_seed = seed;
         link_seed[0] ^= 0xff;
         let link_key = SecretKey::from_seed(link_seed).public();
-        let secrets = Secrets { root, link_key };
+        let secrets = Secrets::new(root, link_key);
         let mut coop = Self { id, secrets, link_key, store: Memory::new(), machine: None, life: 0, writes: None, skew_s, tamper: None };
         coop.start();
         coop

@@ -247,7 +247,7 @@ impl World {
                     let delay = self.dice.between(1, 5);
                     self.at(delay, Event::Input { coop, life, input: Input::ReadDone { id, result } });
                 }
-                Effect::Steward { .. } | Effect::NeighboursChanged => {}
+                Effect::Steward { .. } | Effect::NeighboursChanged | Effect::LinkStage { .. } => {}
             }
         }
         if self.coops[coop].writes.is_none()
@@ -379,7 +379,8 @@ impl World {
     /// Accounts, agreement, a room with everybody in it, in calm weather.
     fn settle_in(&mut self) -> Result<(), String> {
         for (here, there) in [(0, 1), (1, 0)] {
-            let request = Request::AddNeighbour { coop: self.coops[there].id.clone(), address: "simulated:1".to_owned() };
+            let (coop, address) = (self.coops[there].id.clone(), "simulated:1".to_owned());
+            let request = Request::AddNeighbour { coop, address, terms: None, replace: false };
             self.input(here, Input::Steward { id: 1, request });
         }
         self.at(10, Event::Dial);

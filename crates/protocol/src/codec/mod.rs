@@ -4,12 +4,14 @@
 //! allocated is bounded by a multiple of the frame (the items of a list are made before they are counted). Unknown fields are dropped (so nothing is signed over a re-encoding); unknown
 //! frames are errors.
 
+mod agreement;
 mod content;
 mod convert;
 mod link;
 mod log;
 mod member;
 
+pub use agreement::{decode_agreement_record, encode_agreement_record};
 pub use content::{OpenedContent, decode_content, decode_franked, encode_content, encode_franked};
 pub use link::{decode_link, encode_link};
 pub use log::{

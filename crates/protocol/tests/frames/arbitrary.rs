@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use kith_protocol::admission::Admission;
-use kith_protocol::agreement::LinkCertificate;
+use kith_protocol::agreement::{
+    Date, Limits, Line, LinkCertificate, Notice, Offer, Record, Rooms, RootSuccession, Signed, Standing as Keeps, Terms,
+};
 use kith_protocol::codec::OpenedContent;
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
 use kith_protocol::credential::LeafCertificate;
@@ -12,7 +14,7 @@ use kith_protocol::ids::{
 };
 use kith_protocol::judge::Standing;
 use kith_protocol::limits;
-use kith_protocol::link::{Batch, LinkFrame, Submission};
+use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::voters::Voters;
@@ -302,6 +304,69 @@ impl Arbitrary for ToMember {
     }
 }
 
+fn line() -> impl Strategy<Value = Line> + Clone {
+    vec(select(vec!['a', 'é', '☕', '"']), 0..8).prop_map(|chars| String::from_iter(chars).parse().unwrap())
+}
+
+fn notice() -> impl Strategy<Value = Notice> + Clone {
+    let standing = select([Keeps::Open, Keeps::Suspended, Keeps::Ended].as_slice());
+    (standing, time(), time(), line(), signature()).prop_map(|(standing, at, effective, reason, signature)| Notice {
+        standing,
+        at,
+        effective,
+        reason,
+        signature,
+    })
+}
+
+fn succession() -> impl Strategy<Value = RootSuccession> + Clone {
+    (key(), key(), time(), time(), signature(), signature()).prop_map(|(from, to, not_before, not_after, old_signature, new_signature)| {
+        RootSuccession { from, to, not_before, not_after, old_signature, new_signature }
+    })
+}
+
+pub fn terms() -> impl Strategy<Value = Terms> + Clone {
+    let listed = proptest::collection::btree_set(room(), 1..4).prop_map(Rooms::Listed);
+    let rooms = prop_oneof![Just(Rooms::Shared), listed];
+    let limits = (1..=limits::AGREEMENT_ENTRIES_PER_DAY_MAX, 1..=limits::AGREEMENT_BYTES_PER_DAY_MAX, 1..=limits::ROOMS_MAX as u32)
+        .prop_map(|(entries_per_day, bytes_per_day, rooms)| Limits { entries_per_day, bytes_per_day, rooms });
+    let days = || 0..=limits::AGREEMENT_DAYS_MAX;
+    let review = option::of(time().prop_map(Date::at));
+    (1..=limits::AGREEMENT_REVISION_MAX, rooms, (line(), line(), line()), limits, (days(), review, days())).prop_map(
+        |(revision, rooms, (conduct, crisis, moderation), limits, (retention_days, review, notice_days))| Terms {
+            revision,
+            rooms,
+            conduct,
+            crisis,
+            moderation,
+            limits,
+            retention_days,
+            review,
+            notice_days,
+        },
+    )
+}
+
+fn agreement_record() -> impl Strategy<Value = Record> + Clone {
+    let offer = (terms(), signature()).prop_map(|(terms, signature)| Offer { terms, signature });
+    let signed = (vec(any::<u8>(), 1..40), signature(), signature(), time()).prop_map(|(document, ours, theirs, since)| Signed {
+        document,
+        ours,
+        theirs,
+        since,
+    });
+    (vec(terms(), 0..=2), option::of(offer), option::of(signed), option::of(notice()), option::of(notice()), option::of(key())).prop_map(
+        |(accepted, offer, signed, our_notice, their_notice, rooms_key)| Record {
+            accepted,
+            offer,
+            signed,
+            our_notice,
+            their_notice,
+            rooms_key,
+        },
+    )
+}
+
 fn submission() -> impl Strategy<Value = Submission> {
     let id = (pseudonym(), device(), number());
     (room(), id, epoch(), kind(), blob(), blob()).prop_map(|(room, (sender, device, number), epoch, kind, body, group_info)| Submission {
@@ -319,13 +384,15 @@ impl Arbitrary for LinkFrame {
         let request = any::<u32>();
         let id = any::<u64>();
         match name {
-            "hello" => (any::<u32>(), coop(), time(), signature())
-                .prop_map(|(version, coop, not_after, signature)| Self::Hello {
-                    version,
+            "hello" => ((1..=u32::MAX, any::<u32>()), coop(), time(), signature(), vec(succession(), 0..3))
+                .prop_map(|((oldest, newest), coop, not_after, signature, successions)| Self::Hello {
+                    versions: Versions { oldest, newest },
                     coop,
                     certificate: LinkCertificate { not_after, signature },
+                    successions,
                 })
                 .boxed(),
+            "standing" => notice().prop_map(Self::Standing).boxed(),
             "agreement" => (blob(), signature()).prop_map(|(document, signature)| Self::Agreement { document, signature }).boxed(),
             "follow" => (room_number(), room(), seq()).prop_map(|(room, id, from)| Self::Follow { room, id, from }).boxed(),
             "unfollow" => room_number().prop_map(|room| Self::Unfollow { room }).boxed(),
@@ -471,3 +538,4 @@ single!(
         })
 );
 single!(Attestation, attestation(ATTESTED_ROOM));
+single!(Record, agreement_record());

@@ -156,6 +156,14 @@ fn link() {
     bound("hello", "expiry", &|frame, past| {
         variant!(frame, LinkFrame::Hello { certificate, .. } => certificate).not_after = UnixSeconds(number(past));
     });
+    bound("hello", "successions", &|frame, past| {
+        let successions = variant!(frame, LinkFrame::Hello { successions, .. } => successions);
+        *successions = list(successions[0], limits::ROOT_SUCCESSIONS_MAX, past);
+    });
+    bound("hello", "time", &|frame, past| {
+        variant!(frame, LinkFrame::Hello { successions, .. } => successions)[0].not_after = UnixSeconds(number(past));
+    });
+    bound("standing", "time", &|frame, past| variant!(frame, LinkFrame::Standing(notice) => notice).at = UnixSeconds(number(past)));
     bound("agreement", "agreement", &|frame, past| {
         *variant!(frame, LinkFrame::Agreement { document, .. } => document) = blob(limits::NOTE_BYTES_MAX, past);
     });
@@ -241,6 +249,16 @@ fn what_is_stored() {
     let attestation = sample(samples::stored_attestation(), "stored_attestation");
     bound("marks", &attestation, |x, past| x.marks = list(x.marks[0].clone(), limits::MARKS_MAX, past));
     bound("size", &attestation, |x, past| x.checkpoint.size = number(past));
+}
+
+#[test]
+fn agreement_records() {
+    let record = sample(samples::agreement_record(), "agreement_record");
+    bound("agreement", &record, |x, past| x.signed.as_mut().unwrap().document = vec![1; len(limits::NOTE_BYTES_MAX, past)]);
+    bound("time", &record, |x, past| x.signed.as_mut().unwrap().since = UnixSeconds(number(past)));
+    bound("terms", &record, |x, past| x.accepted = list(x.accepted[0].clone(), 2, past));
+    bound("terms", &record, |x, past| x.accepted[0].revision = limits::AGREEMENT_REVISION_MAX + u32::from(past));
+    bound("terms", &record, |x, past| x.accepted[0].notice_days = limits::AGREEMENT_DAYS_MAX + u32::from(past));
 }
 
 /// Disks flip bits: whatever is not byte for byte what was written is no attestation.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use kith_protocol::admission::Admission;
+use kith_protocol::agreement::Record;
 use kith_protocol::codec::{self, DecodeError, Encoding, OpenedContent};
 use kith_protocol::content::Content;
 use kith_protocol::credential::LeafCertificate;
@@ -89,6 +90,7 @@ form!(ToMember {
 form!(LinkFrame {
     Self::Hello { .. } => "hello",
     Self::Agreement { .. } => "agreement",
+    Self::Standing(_) => "standing",
     Self::Follow { .. } => "follow",
     Self::Unfollow { .. } => "unfollow",
     Self::Batch(_) => "batch",
@@ -121,6 +123,7 @@ form!(Admission { _ => "admission" }, codec::encode_admission, codec::decode_adm
 form!(LeafCertificate { _ => "leaf_certificate" }, codec::encode_certificate, codec::decode_certificate);
 form!(RoomSnapshot { _ => "room_snapshot" }, codec::encode_room_snapshot, codec::decode_room_snapshot);
 form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, codec::decode_group_snapshot);
+form!(Record { _ => "agreement_record" }, codec::encode_agreement_record, codec::decode_agreement_record);
 form!(Attestation { _ => "stored_attestation" }, codec::encode_attestation, |bytes| codec::decode_attestation(ATTESTED_ROOM, bytes));
 
 fn text(json: impl AsRef<[u8]>) -> String {

@@ -103,4 +103,5 @@ golden! {
     room_snapshot: check_binary,
     group_snapshot: check_binary,
     stored_attestation: check_binary,
+    agreement_record: check_binary,
 }

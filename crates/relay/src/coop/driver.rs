@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::agreements::Dialled;
 use super::machine::Coop;
 use super::steward::{Reply, Request};
 use super::types::{Boot, Effect, Input, Read, ReadResult};
@@ -31,15 +32,25 @@ const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 pub struct Handle {
     inputs: mpsc::Sender<Message>,
     next_connection: Arc<AtomicU64>,
-    pub neighbours: watch::Receiver<Vec<(CoopName, String)>>,
+    pub neighbours: watch::Receiver<Vec<Dialled>>,
 }
 
 /// An input, or a connection's queue.
 pub enum Message {
     Input(Input),
     Member { connection: ConnectionId, queue: mpsc::Sender<Bytes>, lagging: Arc<AtomicBool> },
-    Link { connection: ConnectionId, queue: mpsc::Sender<Bytes> },
+    Link { connection: ConnectionId, queue: mpsc::Sender<Bytes>, meter: Arc<LinkMeter> },
     Steward { request: Request, reply: oneshot::Sender<Reply> },
+}
+
+/// What a link's task and the driver tell each other of it.
+#[derive(Debug, Default)]
+pub struct LinkMeter {
+    /// The other end is a neighbour.
+    pub known: AtomicBool,
+    pub up: AtomicBool,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
 }
 
 impl Handle {
@@ -122,10 +133,10 @@ pub struct Driver {
     inputs: mpsc::Receiver<Message>,
     itself: mpsc::Sender<Message>,
     members: HashMap<ConnectionId, MemberQueue>,
-    links: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
+    links: HashMap<ConnectionId, (mpsc::Sender<Bytes>, Arc<LinkMeter>)>,
     stewards: HashMap<u64, oneshot::Sender<Reply>>,
     next_steward: u64,
-    neighbours: watch::Sender<Vec<(CoopName, String)>>,
+    neighbours: watch::Sender<Vec<Dialled>>,
     commit: Option<JoinHandle<Result<(), StoreError>>>,
     /// When a transaction that found the disk full is tried again.
     full_until: Option<Instant>,
@@ -219,7 +230,7 @@ impl Driver {
             Message::Member { connection, queue, lagging } => {
                 self.members.insert(connection, MemberQueue { queue, lagging });
             }
-            Message::Link { connection, queue } => drop(self.links.insert(connection, queue)),
+            Message::Link { connection, queue, meter } => drop(self.links.insert(connection, (queue, meter))),
             Message::Steward { request, reply } => {
                 let id = self.next_steward;
                 self.next_steward += 1;
@@ -298,7 +309,8 @@ impl Driver {
             }
             Effect::CloseMember { connection } => drop(self.members.remove(&connection)),
             Effect::ToLink { connection, bytes } => {
-                let Some(queue) = self.links.get(&connection) else { return };
+                let Some((queue, meter)) = self.links.get(&connection) else { return };
+                meter.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 if queue.try_send(bytes).is_err() {
                     tracing::warn!("a neighbour does not read; its link is closed and will resume from its cursors");
                     self.links.remove(&connection);
@@ -306,6 +318,10 @@ impl Driver {
                 }
             }
             Effect::CloseLink { connection } => drop(self.links.remove(&connection)),
+            Effect::LinkStage { connection, up } => {
+                let Some((_, meter)) = self.links.get(&connection) else { return };
+                if up { &meter.up } else { &meter.known }.store(true, Ordering::Relaxed);
+            }
             Effect::Read { id, read: what } => {
                 let (store, itself) = (self.store.clone(), self.itself.clone());
                 tokio::spawn(async move {
@@ -313,7 +329,14 @@ impl Driver {
                     let _ = itself.send(Message::Input(Input::ReadDone { id, result })).await;
                 });
             }
-            Effect::Steward { id, reply } => {
+            Effect::Steward { id, mut reply } => {
+                if let Reply::Status(status) = &mut reply {
+                    for neighbour in &mut status.neighbours {
+                        let meter = neighbour.connection.and_then(|connection| self.links.get(&connection)).map(|(_, meter)| meter);
+                        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                        neighbour.bytes = meter.map(|meter| (read(&meter.bytes_in), read(&meter.bytes_out)));
+                    }
+                }
                 if let Some(waiting) = self.stewards.remove(&id) {
                     let _ = waiting.send(reply);
                 }

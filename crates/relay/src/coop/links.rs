@@ -1,6 +1,6 @@
 //! What neighbours say: handing entries to hubs, following logs, marks, and requests on members' behalf.
 
-use kith_federation::link::{Event, Link, Refusal};
+use kith_federation::link::{Event, Face, Link, Refusal};
 use kith_protocol::admission::fetch_statement;
 use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{self, DecodeError};
@@ -12,7 +12,7 @@ use kith_protocol::link::{Batch, LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
-use kith_protocol::sign::{Signature, verify};
+use kith_protocol::sign::verify;
 use kith_storage::Write;
 
 use super::machine::{After, Coop};
@@ -25,8 +25,11 @@ const REFOLLOW_MS: u64 = 2_000;
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
         let until = UnixSeconds(self.wall.0 + LINK_KEY_LIFETIME_S);
-        let certificate = LinkCertificate::issue(&self.secrets.root, &self.me, &self.secrets.link_key, until);
-        let link = Link::open(self.now, self.me.clone(), self.secrets.root.clone(), certificate, peer_link_key, dialled);
+        let identity = &self.secrets.identity;
+        let coop = identity.coop(&self.me.name);
+        let certificate = LinkCertificate::issue(&identity.root, &coop, &self.secrets.link_key, until);
+        let face = Face { coop, root: identity.root.clone(), certificate, successions: identity.successions.clone() };
+        let link = Link::open(self.now, face, peer_link_key, dialled);
         self.links.insert(connection, link);
         self.pump_link(connection);
     }
@@ -39,6 +42,7 @@ impl Coop {
             self.feeds.retain(|(name, _), _| *name != peer);
             let rooms = self.rooms_of_hub(&peer);
             self.outbox.link_lost(&rooms);
+            self.note_link(&peer, false);
             tracing::info!(neighbour = %peer, "link down");
         }
     }
@@ -48,8 +52,12 @@ impl Coop {
         self.link_closed(connection);
     }
 
-    fn end_link(&mut self, connection: ConnectionId, refusal: &Refusal) {
-        tracing::warn!(%refusal, "a link is refused");
+    pub(super) fn end_link(&mut self, connection: ConnectionId, refusal: &Refusal) {
+        let claimed = self.links.get(&connection).and_then(Link::claimed).cloned();
+        tracing::warn!(neighbour = claimed.as_ref().map(tracing::field::display), %refusal, "a link is refused");
+        if let Some(name) = claimed {
+            self.note_link_error(&name, &refusal.to_string());
+        }
         let bytes = codec::encode_link(&Link::farewell(refusal));
         self.pump_link(connection);
         self.effects.push_back(Effect::ToLink { connection, bytes });
@@ -65,6 +73,11 @@ impl Coop {
         if let Err(refusal) = outcome {
             return self.end_link(connection, &refusal);
         }
+        self.drain_link(connection);
+    }
+
+    /// Carries out what the link's machine has come to.
+    pub(super) fn drain_link(&mut self, connection: ConnectionId) {
         while let Some(event) = self.links.get_mut(&connection).and_then(Link::poll_event) {
             self.link_event(connection, event);
         }
@@ -106,7 +119,10 @@ impl Coop {
         let peer = self.links.get(&connection).and_then(Link::peer).cloned();
         let Some(peer) = peer else { return };
         match event {
-            Event::Up { peer, signature } => self.link_up(connection, &peer, signature),
+            Event::Known { root, rooms } => self.peer_known(connection, &peer.name, root, rooms),
+            Event::Signed { terms, signature } => self.terms_signed(connection, &peer.name, &terms, signature),
+            Event::Standing(notice) => self.standing_came(connection, &peer.name, notice),
+            Event::Up { peer } => self.link_up(connection, &peer),
             Event::Follow { room, from } => self.peer_follows(connection, &peer, &room, from),
             Event::Unfollow { room } => {
                 if let Some(number) = self.room_numbers.get(&room) {
@@ -123,18 +139,15 @@ impl Coop {
         }
     }
 
-    fn link_up(&mut self, connection: ConnectionId, peer: &CoopId, signature: Signature) {
+    fn link_up(&mut self, connection: ConnectionId, peer: &CoopId) {
         if let Some(older) = self.links_up.insert(peer.name.clone(), connection).filter(|older| *older != connection) {
             // The newer connection is the live one: the older is a half-open rest of it.
             self.effects.push_back(Effect::CloseLink { connection: older });
             self.links.remove(&older);
             self.feeds.retain(|(name, _), _| *name != peer.name);
         }
-        if let Some(row) = self.neighbours.get_mut(&peer.name).filter(|row| row.signature != Some(signature)) {
-            row.signature = Some(signature);
-            let row = row.clone();
-            self.write(Write::PutNeighbour(row));
-        }
+        self.effects.push_back(Effect::LinkStage { connection, up: true });
+        self.note_link(&peer.name, true);
         tracing::info!(neighbour = %peer.name, "link up");
         let rooms = self.rooms_of_hub(&peer.name);
         self.outbox.link_lost(&rooms);
@@ -172,6 +185,9 @@ impl Coop {
     /// Asks a room's hub for everything after what is at hand.
     pub(super) fn follow_room(&mut self, number: RoomNumber) {
         let Some((id, hub, size)) = self.rooms.get(&number).map(|room| (room.id, room.hub.name.clone(), room.size())) else { return };
+        if !self.neighbours.covers(&hub, &id, self.wall) {
+            return;
+        }
         if let Some((connection, link)) = self.link_to(&hub) {
             link.follow(number, id, Seq(size));
             self.pump_link(connection);
@@ -180,8 +196,8 @@ impl Coop {
 
     /// Hands pending entries to their hub.
     pub(super) fn forward(&mut self, number: RoomNumber) {
-        let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
-        let Some(connection) = self.links_up.get(&hub).copied() else { return };
+        let Some((id, hub)) = self.rooms.get(&number).map(|room| (room.id, room.hub.name.clone())) else { return };
+        let Some(connection) = self.links_up.get(&hub).copied().filter(|_| self.neighbours.covers(&hub, &id, self.wall)) else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);
         if let Some(link) = self.links.get_mut(&connection) {
             sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));
@@ -191,9 +207,14 @@ impl Coop {
 
     /// A mirror hands in an entry of one of its members.
     fn submission_came(&mut self, connection: ConnectionId, peer: &CoopId, id: u64, submission: &Submission) {
-        let number = self.room_numbers.get(&submission.room).copied();
+        let bytes = (submission.body.len() + submission.group_info.len()) as u64;
+        let covered = self.neighbours.covers(&peer.name, &submission.room, self.wall);
+        let number = self.room_numbers.get(&submission.room).copied().filter(|_| covered);
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
+            Some(_) if !self.neighbours.has_room_for(&peer.name, bytes, self.wall) => {
+                Err((Code::RateLimited, "the agreement's limit for this day is reached".to_owned()))
+            }
             Some(room) if submission.kind != Kind::Creation => {
                 room.order(self.wall, peer, submission).map_err(|error| (error.code(), error.to_string()))
             }
@@ -202,6 +223,7 @@ impl Coop {
         match (outcome, number) {
             (Ok(order), Some(number)) => {
                 if order != Order::Known {
+                    self.neighbours.take(&peer.name, bytes, self.wall);
                     self.touched(number);
                 }
                 self.after.push(After::Submitted { connection, id });
@@ -259,7 +281,16 @@ impl Coop {
     fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq) {
         let number = self.room_numbers.get(id).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
-        let allowed = room.is_some_and(|room| room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name)));
+        let is_in = room.is_some_and(|room| room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name)));
+        let allowed = is_in && self.neighbours.covers(&peer.name, id, self.wall);
+        let followed = self.feeds.keys().filter(|(name, room)| *name == peer.name && Some(*room) != number).count();
+        if allowed && followed >= self.neighbours.rooms_max(&peer.name) {
+            if let Some(link) = self.links.get_mut(&connection) {
+                link.stop_follower(id);
+                link.refuse(Code::TooLarge, "the agreement allows no more rooms".to_owned());
+            }
+            return;
+        }
         match number.filter(|_| allowed) {
             Some(number) => self.start_feed(&peer.name, number, from),
             None => {
@@ -279,7 +310,7 @@ impl Coop {
             return;
         }
         let before = room.size();
-        match room.mirror(batch, |name| neighbours.get(name).map(|row| row.coop.key)) {
+        match room.mirror(batch, |name| neighbours.get(name).map(|neighbour| neighbour.in_rooms().key)) {
             Ok(()) => {
                 self.drop_mirrored(number, before);
                 self.touched(number);
@@ -368,7 +399,8 @@ impl Coop {
     /// A neighbour asks for what a joiner of its own needs.
     pub(super) fn peer_fetch_group(&mut self, connection: ConnectionId, fetch: FetchGroup, may_wait: bool) {
         let Some(peer) = self.links.get(&connection).and_then(Link::peer).map(|peer| peer.name.clone()) else { return };
-        let proven = verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
+        let covered = self.neighbours.covers(&peer, &fetch.room, self.wall);
+        let proven = covered && verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number)).filter(|room| room.is_hub());
         if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
@@ -388,12 +420,11 @@ impl Coop {
     pub(super) fn relay_fetch(&mut self, connection: ConnectionId, fetch: FetchGroup) {
         let holder = fetch.holder.clone();
         let request = fetch.request;
-        let pinned = self.neighbours.get(&holder.name);
         if holder.name == self.me.name {
             return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
         }
-        if pinned.is_none_or(|row| row.coop != holder || row.signature.is_none()) {
-            return self.refuse(connection, Code::NoAgreement, "no agreement with that co-op", request);
+        if !self.may_share(&holder, &fetch.room) {
+            return self.refuse(connection, Code::NoAgreement, "no active agreement with that co-op about that room", request);
         }
         if self.relayed.len() >= LINK_REQUESTS_MAX {
             return self.refuse(connection, Code::Busy, "too many requests are waiting for that co-op", request);

@@ -403,9 +403,10 @@ impl Coop {
             Some(number) => number,
             None if join.holder.name == self.me.name => return Err(no(Code::NoSuchRoom, "no such room")),
             None => {
-                let known = self.neighbours.get(&join.holder.name).filter(|row| row.coop == join.holder && row.signature.is_some());
-                let hub = known.map(|row| row.coop.clone()).ok_or_else(|| no(Code::NoAgreement, "no agreement with that co-op"))?;
-                self.new_room(join.room, hub)?
+                if !self.may_share(&join.holder, &join.room) {
+                    return Err(no(Code::NoAgreement, "no active agreement with that co-op about that room"));
+                }
+                self.new_room(join.room, join.holder)?
             }
         };
         let room = self.rooms.get(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;

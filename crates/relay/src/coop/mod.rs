@@ -9,14 +9,16 @@
 //! One commit is under way at a time; whatever is decided meanwhile goes into the next. Nothing that depends on a write
 //! is told to anybody before that write is durable.
 
+pub mod agreements;
 pub mod driver;
 mod feed;
 mod links;
 pub mod machine;
 mod members;
 mod outbox;
+pub mod status;
 pub mod steward;
 mod types;
 
 pub use machine::Coop;
-pub use types::{Boot, Effect, Input, Read, ReadResult, Secrets};
+pub use types::{Boot, Effect, Identity, Input, Read, ReadResult, Secrets};
