@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kith_federation::agreement::State;
-use kith_protocol::agreement::{Agreement, Line, RootSuccession, Terms};
-use kith_protocol::codec::{decode_agreement_record, decode_link};
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, Millis, PublicKey, UnixSeconds};
+use kith_protocol::agreement::{Agreement, Line, Rooms, RootSuccession, Terms};
+use kith_protocol::admission::fetch_statement;
+use kith_protocol::codec::{Encoding, decode_agreement_record, decode_link, decode_to_member};
+use kith_protocol::error::Code;
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, Epoch, Millis, Pseudonym, PublicKey, RoomId, Seq, UnixSeconds};
 use kith_protocol::link::LinkFrame;
+use kith_protocol::member::{FetchGroup, Join, ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
 use kith_relay::coop::agreements::Act;
 use kith_relay::coop::steward::{Reply, Request};
@@ -30,6 +33,7 @@ struct Pair {
     /// Every frame that was sent, by its sender.
     sent: Vec<(usize, LinkFrame)>,
     replies: Vec<Reply>,
+    to_members: Vec<ToMember>,
 }
 
 impl Pair {
@@ -37,7 +41,7 @@ impl Pair {
         let coops = [Coop::new("alder.test", [1; 32], 0), Coop::new("birch.test", [2; 32], 0)];
         let ids = [coops[0].id.clone(), coops[1].id.clone()];
         let link_keys = [coops[0].link_key, coops[1].link_key];
-        Self { coops, ids, link_keys, wall: WALL, connections: 0, wire: VecDeque::new(), sent: Vec::new(), replies: Vec::new() }
+        Self { coops, ids, link_keys, wall: WALL, connections: 0, wire: VecDeque::new(), sent: Vec::new(), replies: Vec::new(), to_members: Vec::new() }
     }
 
     fn neighbours(terms: [Option<Terms>; 2]) -> Self {
@@ -62,6 +66,9 @@ impl Pair {
                     }
                     Effect::CloseLink { connection } => self.wire.push_back((1 - who, connection, None)),
                     Effect::Steward { reply, .. } => self.replies.push(reply),
+                    Effect::ToMember { bytes, .. } => {
+                        self.to_members.push(decode_to_member(bytes, Encoding::Binary).expect("it is sent"));
+                    }
                     _ => {}
                 }
             } else if let Some(writes) = machine.poll_commit() {
@@ -137,6 +144,70 @@ impl Pair {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A session of a new member of birch's.
+const SESSION: ConnectionId = ConnectionId(1_000);
+
+impl Pair {
+    fn register(&mut self) {
+        let [invite, device] = [31, 32].map(|seed| SecretKey::from_seed([seed; 32]));
+        let (name, nonce) = (self.ids[1].name.clone(), [7; 32]);
+        assert!(matches!(self.steward(1, Request::Invite { key: invite.public(), uses: 1 }), Reply::Done));
+        self.input(1, Input::MemberOpened { connection: SESSION, encoding: Encoding::Binary, nonce });
+        self.asks(ToServer::Register {
+            invite: invite.public(),
+            invite_signature: invite.sign(&membership_statement(&name, &nonce, &device.public())),
+            device: device.public(),
+            device_signature: device.sign(&auth_statement(&name, &nonce, &device.public())),
+        });
+        self.asks(ToServer::Certify { request: 1, room: ROOM, pseudonym: PSEUDONYM, leaf_key: PublicKey([5; 32]) });
+    }
+
+    /// The last answer that the member gets.
+    fn asks(&mut self, frame: ToServer) -> Option<ToMember> {
+        self.input(1, Input::MemberFrame { connection: SESSION, frame: Ok(frame) });
+        self.settle();
+        self.to_members.pop()
+    }
+
+    /// The codes with which a join of one of alder's rooms is refused at its two steps.
+    fn tries_to_join(&mut self) -> [Code; 2] {
+        let (invite, holder) = (SecretKey::from_seed([33; 32]), self.ids[0].clone());
+        let proof = invite.sign(&fetch_statement(&ROOM, &self.ids[1].name));
+        let fetch = ToServer::FetchGroup(FetchGroup { request: 2, room: ROOM, holder: holder.clone(), invite: invite.public(), proof });
+        let commit = Bytes::from_static(b"no commit");
+        let (epoch, group_info, from) = (Epoch(0), Bytes::new(), Seq(0));
+        let join = Join { request: 3, room: ROOM, holder, pseudonym: PSEUDONYM, epoch, commit, group_info, from };
+        [fetch, ToServer::Join(join)].map(|frame| match self.asks(frame) {
+            Some(ToMember::Refused(refused)) => refused.code,
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+const ROOM: RoomId = RoomId([3; 32]);
+const PSEUDONYM: Pseudonym = Pseudonym([4; 16]);
+
+#[test]
+fn nobody_joins_through_a_suspended_neighbour() {
+    let mut pair = Pair::neighbours([None, None]);
+    pair.register();
+    assert!(matches!(pair.act(0, Act::Suspend(line("a pause"))), Reply::Done));
+    assert_eq!(pair.tries_to_join(), [Code::NoAgreement; 2]);
+    pair.act(0, Act::Resume);
+    assert_eq!(pair.tries_to_join(), [Code::NoAgreement; 2], "not before both know");
+    pair.meet();
+    // Now the hub itself answers: it has no such room.
+    assert_eq!(pair.tries_to_join(), [Code::InviteClosed, Code::NoSuchRoom]);
+    // Nor through one whose agreement does not cover the room.
+    let other = Terms { rooms: Rooms::Listed([RoomId([9; 32])].into()), ..Terms::default() };
+    for who in [0, 1] {
+        assert!(matches!(pair.act(who, Act::Propose(Box::new(other.clone()))), Reply::Done));
+    }
+    pair.meet();
+    assert_eq!(pair.how(), [UP, UP]);
+    assert_eq!(pair.tries_to_join(), [Code::NoAgreement; 2]);
 }
 
 fn line(text: &str) -> Line {

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use kith_protocol::admission::Admission;
-use kith_protocol::agreement::{
-    Date, Limits, Line, LinkCertificate, Notice, Offer, Record, Rooms, RootSuccession, Signed, Standing as Keeps, Terms,
-};
+use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::OpenedContent;
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
 use kith_protocol::credential::LeafCertificate;
@@ -27,6 +25,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::arbitrary_agreements::{notice, succession};
 use crate::forms::{ATTESTED_ROOM, Form};
 
 /// A form whose values can be drawn, variant by variant.
@@ -38,7 +37,7 @@ pub trait Arbitrary: Form {
     }
 }
 
-fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
+pub fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
     // A filled array shrinks and prints well; that no byte is lost or moved is for the first and the last to show.
     any::<[u8; 3]>().prop_map(|[first, middle, last]| {
         let mut bytes = [middle; N];
@@ -48,7 +47,7 @@ fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
 }
 
 /// Times and counters on the wire.
-fn number() -> impl Strategy<Value = u64> + Clone {
+pub fn number() -> impl Strategy<Value = u64> + Clone {
     prop_oneof![0..300u64, 0..1u64 << 48, Just((1 << 48) - 1)]
 }
 
@@ -73,7 +72,7 @@ fn coop_name() -> impl Strategy<Value = CoopName> + Clone {
     select(vec!["a", "alder.test", "x-1.example.org", "birch.test"]).prop_map(|name| name.parse().unwrap())
 }
 
-fn room() -> impl Strategy<Value = RoomId> + Clone {
+pub fn room() -> impl Strategy<Value = RoomId> + Clone {
     fill().prop_map(RoomId)
 }
 
@@ -85,11 +84,11 @@ fn hash() -> impl Strategy<Value = Hash> + Clone {
     fill().prop_map(Hash)
 }
 
-fn key() -> impl Strategy<Value = PublicKey> + Clone {
+pub fn key() -> impl Strategy<Value = PublicKey> + Clone {
     fill().prop_map(PublicKey)
 }
 
-fn signature() -> impl Strategy<Value = Signature> + Clone {
+pub fn signature() -> impl Strategy<Value = Signature> + Clone {
     fill().prop_map(Signature)
 }
 
@@ -97,7 +96,7 @@ fn coop() -> impl Strategy<Value = Coop> + Clone {
     (coop_name(), key()).prop_map(|(name, key)| Coop { name, key })
 }
 
-fn time() -> impl Strategy<Value = UnixSeconds> + Clone {
+pub fn time() -> impl Strategy<Value = UnixSeconds> + Clone {
     number().prop_map(UnixSeconds)
 }
 
@@ -304,69 +303,6 @@ impl Arbitrary for ToMember {
     }
 }
 
-fn line() -> impl Strategy<Value = Line> + Clone {
-    vec(select(vec!['a', 'é', '☕', '"']), 0..8).prop_map(|chars| String::from_iter(chars).parse().unwrap())
-}
-
-fn notice() -> impl Strategy<Value = Notice> + Clone {
-    let standing = select([Keeps::Open, Keeps::Suspended, Keeps::Ended].as_slice());
-    (standing, time(), time(), line(), signature()).prop_map(|(standing, at, effective, reason, signature)| Notice {
-        standing,
-        at,
-        effective,
-        reason,
-        signature,
-    })
-}
-
-fn succession() -> impl Strategy<Value = RootSuccession> + Clone {
-    (key(), key(), time(), time(), signature(), signature()).prop_map(|(from, to, not_before, not_after, old_signature, new_signature)| {
-        RootSuccession { from, to, not_before, not_after, old_signature, new_signature }
-    })
-}
-
-pub fn terms() -> impl Strategy<Value = Terms> + Clone {
-    let listed = proptest::collection::btree_set(room(), 1..4).prop_map(Rooms::Listed);
-    let rooms = prop_oneof![Just(Rooms::Shared), listed];
-    let limits = (1..=limits::AGREEMENT_ENTRIES_PER_DAY_MAX, 1..=limits::AGREEMENT_BYTES_PER_DAY_MAX, 1..=limits::ROOMS_MAX as u32)
-        .prop_map(|(entries_per_day, bytes_per_day, rooms)| Limits { entries_per_day, bytes_per_day, rooms });
-    let days = || 0..=limits::AGREEMENT_DAYS_MAX;
-    let review = option::of(time().prop_map(Date::at));
-    (1..=limits::AGREEMENT_REVISION_MAX, rooms, (line(), line(), line()), limits, (days(), review, days())).prop_map(
-        |(revision, rooms, (conduct, crisis, moderation), limits, (retention_days, review, notice_days))| Terms {
-            revision,
-            rooms,
-            conduct,
-            crisis,
-            moderation,
-            limits,
-            retention_days,
-            review,
-            notice_days,
-        },
-    )
-}
-
-fn agreement_record() -> impl Strategy<Value = Record> + Clone {
-    let offer = (terms(), signature()).prop_map(|(terms, signature)| Offer { terms, signature });
-    let signed = (vec(any::<u8>(), 1..40), signature(), signature(), time()).prop_map(|(document, ours, theirs, since)| Signed {
-        document,
-        ours,
-        theirs,
-        since,
-    });
-    (vec(terms(), 0..=2), option::of(offer), option::of(signed), option::of(notice()), option::of(notice()), option::of(key())).prop_map(
-        |(accepted, offer, signed, our_notice, their_notice, rooms_key)| Record {
-            accepted,
-            offer,
-            signed,
-            our_notice,
-            their_notice,
-            rooms_key,
-        },
-    )
-}
-
 fn submission() -> impl Strategy<Value = Submission> {
     let id = (pseudonym(), device(), number());
     (room(), id, epoch(), kind(), blob(), blob()).prop_map(|(room, (sender, device, number), epoch, kind, body, group_info)| Submission {
@@ -538,4 +474,3 @@ single!(
         })
 );
 single!(Attestation, attestation(ATTESTED_ROOM));
-single!(Record, agreement_record());

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod arbitrary;
+mod arbitrary_agreements;
 mod bounds;
 mod forms;
 mod golden;

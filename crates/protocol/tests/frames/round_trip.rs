@@ -147,7 +147,7 @@ json! {
 proptest! {
     /// What a co-op renders, another parses to the same values, and there is one rendering.
     #[test]
-    fn agreements(terms in crate::arbitrary::terms()) {
+    fn agreements(terms in crate::arbitrary_agreements::terms()) {
         use kith_protocol::agreement::Agreement;
         use kith_protocol::ids::{Coop, PublicKey};
         let party = |name: &str, fill| Coop { name: name.parse().unwrap(), key: PublicKey([fill; 32]) };

@@ -240,7 +240,10 @@ impl Coop {
         let wall = self.wall;
         let over = |name: &&CoopName| self.neighbours.get(*name).is_some_and(|neighbour| !neighbour.pact.is_active(wall));
         let over: Vec<CoopName> = self.links_up.keys().filter(over).cloned().collect();
-        over.into_iter().for_each(|name| self.stop_links(&name));
+        for name in over {
+            self.stop_links(&name);
+            self.effects.push_back(Effect::NeighboursChanged);
+        }
     }
 
     /// Says how this co-op stands to it, and ends the links.
@@ -254,14 +257,16 @@ impl Coop {
         }
     }
 
-    /// What the steward has signed goes out on links that are there.
+    /// What the steward has said goes out on links that are there: how this co-op stands to it, and what it has signed.
     pub(super) fn show_agreement(&mut self, name: &CoopName) {
         let Some(neighbour) = self.neighbours.get(name) else { return };
         let in_force = neighbour.pact.in_force().cloned();
         let accepted = neighbour.pact.accepted().to_vec();
+        let notice = neighbour.pact.record().our_notice.clone();
         for connection in self.links_of(name) {
             let was_up = self.links_up.get(name) == Some(&connection);
             let Some(link) = self.links.get_mut(&connection) else { continue };
+            link.stand(self.wall, notice.as_ref());
             match in_force.as_ref().filter(|_| !was_up) {
                 Some(terms) => link.agree(terms),
                 None => accepted.iter().for_each(|terms| link.sign(terms)),

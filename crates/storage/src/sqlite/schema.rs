@@ -6,7 +6,7 @@ use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
 
 /// Name and statements; the number is the place, from 1.
-const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("agreements", AGREEMENTS)];
+pub(super) const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("agreements", AGREEMENTS)];
 
 /// `entries` is appended to at one place (`pos`) whatever the room, so a batch touches few pages; a table ordered by
 /// (room, seq) was a quarter as fast. What an append overwrites stands in `rooms`; what is large and changes seldom
