@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kith_protocol::ids::CoopName;
 
 /// Peer support in encrypted rooms, on servers that co-ops own themselves.
 ///
@@ -93,6 +94,20 @@ pub enum Room {
     },
     /// Leave a room. What you read stays readable on this device.
     Leave { room: String },
+    /// Show whose votes decide which co-op keeps the room in order, or change them by one. With three or more the room
+    /// outlives any one of them.
+    Voters {
+        room: String,
+        /// A co-op with members in the room whose vote is to count.
+        #[arg(long, value_name = "COOP", conflicts_with = "remove")]
+        add: Option<CoopName>,
+        /// A co-op whose vote is no longer to count.
+        #[arg(long, value_name = "COOP")]
+        remove: Option<CoopName>,
+        /// With two voters: the third co-op that decides when they cannot reach each other.
+        #[arg(long, value_name = "COOP")]
+        tie_breaker: Option<CoopName>,
+    },
 }
 
 #[derive(Args)]

@@ -3,6 +3,7 @@
 mod arguments;
 mod print;
 mod read;
+mod voters;
 
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
@@ -70,6 +71,9 @@ impl Session {
             Command::Room(Room::Invite { room, uses }) => self.room_invite(&room, uses).await,
             Command::Room(Room::Join { link }) => self.room_join(&link).await,
             Command::Room(Room::Leave { room }) => self.room_leave(&room).await,
+            Command::Room(Room::Voters { room, add, remove, tie_breaker }) => {
+                self.voters(&room, voters::Change { add, remove, tie_breaker }).await
+            }
             Command::Checkin(check_in) => self.check_in(check_in).await,
             Command::Say { room, text, wait } => self.say(&room, Content::Text(text), wait.until).await,
             Command::Read { room, since, follow } => self.read(&room, since, follow).await,

@@ -37,6 +37,8 @@ fn content_json(content: &RowContent) -> (&'static str, Value) {
         RowContent::Left => ("left", json!({})),
         RowContent::Removed(who) => ("removed", json!({ "members": ids(who) })),
         RowContent::InviteOpened => ("invite", json!({})),
+        RowContent::VotersChanged => ("voters", json!({})),
+        RowContent::HubChanged(coop) => ("hub", json!({ "coop": coop })),
         RowContent::Unreadable(why) => ("unreadable", json!({ "why": why })),
     }
 }
@@ -81,6 +83,8 @@ impl Style {
             RowContent::Joined(_) => format!("{head} {}", self.paint("2", "joined")),
             RowContent::Left => format!("{head} {}", self.paint("2", "left")),
             RowContent::Removed(_) => format!("{head} {}", self.paint("2", "removed somebody")),
+            RowContent::VotersChanged => format!("{head} {}", self.paint("2", "changed which co-ops keep this room")),
+            RowContent::HubChanged(coop) => format!("{head} {}", self.paint("2", &format!("{coop} keeps this room in order now"))),
             RowContent::InviteOpened => format!("{head} {}", self.paint("2", "opened an invitation")),
             RowContent::Unreadable(why) => format!("{head}: {}", self.paint("33", &format!("(cannot be read: {why})"))),
         }

@@ -2,7 +2,7 @@
 //!
 //! No context is shared across messages or senders. What stands outside the padding has a fixed length.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use kith_protocol::deflate::{deflate, inflate};
 use kith_protocol::limits::CONTENT_BYTES_MAX;
 
 /// Dictionary 1: frequent last, as DEFLATE finds near matches cheapest. It may never change; a better one gets a new number.
@@ -24,18 +24,8 @@ pub const DEFLATE_1: u32 = 1;
 
 /// Packs content by whichever way is shorter.
 pub fn pack(content: &[u8]) -> (u32, Vec<u8>) {
-    match deflate(content) {
-        Some(packed) if packed.len() < content.len() => (DEFLATE_1, packed),
-        _ => (PLAIN, content.to_vec()),
-    }
-}
-
-fn deflate(content: &[u8]) -> Option<Vec<u8>> {
-    let mut compress = Compress::new(Compression::best(), false);
-    compress.set_dictionary(DICTIONARY_1).ok()?;
-    let mut out = Vec::with_capacity(content.len() + 64);
-    let status = compress.compress_vec(content, &mut out, FlushCompress::Finish).ok()?;
-    (status == Status::StreamEnd).then_some(out)
+    let packed = deflate(content, DICTIONARY_1);
+    if packed.len() < content.len() { (DEFLATE_1, packed) } else { (PLAIN, content.to_vec()) }
 }
 
 /// Never unpacks more than [`CONTENT_BYTES_MAX`].
@@ -43,15 +33,7 @@ pub fn unpack(packing: u32, packed: &[u8]) -> Result<Vec<u8>, PackError> {
     match packing {
         PLAIN if packed.len() <= CONTENT_BYTES_MAX => Ok(packed.to_vec()),
         PLAIN => Err(PackError::Damaged),
-        DEFLATE_1 => {
-            let mut decompress = Decompress::new(false);
-            decompress.set_dictionary(DICTIONARY_1).map_err(|_| PackError::Damaged)?;
-            let mut out = Vec::with_capacity(CONTENT_BYTES_MAX);
-            match decompress.decompress_vec(packed, &mut out, FlushDecompress::Finish) {
-                Ok(Status::StreamEnd) if decompress.total_in() == packed.len() as u64 => Ok(out),
-                _ => Err(PackError::Damaged),
-            }
-        }
+        DEFLATE_1 => inflate(packed, DICTIONARY_1, CONTENT_BYTES_MAX).map_err(|_| PackError::Damaged),
         _ => Err(PackError::Unknown),
     }
 }
@@ -96,7 +78,7 @@ mod tests {
 
     #[test]
     fn fault_16_a_bomb_is_refused() {
-        let packed = deflate(&vec![0; CONTENT_BYTES_MAX * 100]).unwrap();
+        let packed = deflate(&vec![0; CONTENT_BYTES_MAX * 100], DICTIONARY_1);
         assert!(packed.len() < 4_096);
         assert_eq!(unpack(DEFLATE_1, &packed), Err(PackError::Damaged));
         assert_eq!(unpack(DEFLATE_1, b"\xff\xff"), Err(PackError::Damaged));

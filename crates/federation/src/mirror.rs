@@ -7,7 +7,7 @@ use kith_protocol::link::Batch;
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
-use kith_protocol::log::merkle::Frontier;
+use kith_protocol::log::merkle::{Frontier, verify_consistency};
 use kith_protocol::log::pack::{PackError, Unpacked, unpack};
 
 /// The batch is refused; the link and the room live on. Blame lies with the hub.
@@ -27,9 +27,11 @@ pub enum BatchError {
     Root,
     #[error("the checkpoint is not signed by the room's hub")]
     Signature,
+    #[error("the log does not lead from the batch to the checkpoint")]
+    Proof,
 }
 
-/// Where the mirror's copy stands.
+/// Where the mirror's copy stands; hub and term are those of the batch.
 #[derive(Debug, Clone)]
 pub struct Position<'a> {
     pub room: &'a RoomId,
@@ -47,8 +49,9 @@ pub struct Verified {
     pub attestation: Attestation,
 }
 
-/// Verifies a batch against the mirror's position: sequence, headers, root, and the hub's signature over it. Marks in its
-/// attestation are kept only where they verify under `key_of`.
+/// Verifies a batch against the mirror's position: sequence, headers, root, and the hub's signature over it, or over more
+/// of the same log to which the batch's proof leads (so that any holder can hand on what the hub signed once). Marks in
+/// its attestation are kept only where they verify under `key_of`.
 pub fn verify_batch(
     at: &Position<'_>,
     batch: &Batch,
@@ -80,9 +83,15 @@ pub fn verify_batch(
     let mut attestation = batch.attestation.clone();
     attestation.checkpoint.room = *at.room;
     let checkpoint = attestation.checkpoint;
-    if checkpoint.size != frontier.size() || checkpoint.root != frontier.root() || checkpoint.term != at.term {
+    if checkpoint.term != at.term || checkpoint.size < frontier.size() {
         return Err(BatchError::Root);
     }
+    let leads_on = checkpoint.size > frontier.size() && !batch.proof.is_empty();
+    if !leads_on && (checkpoint.size, checkpoint.root) != (frontier.size(), frontier.root()) {
+        return Err(BatchError::Root);
+    }
+    verify_consistency(frontier.size(), checkpoint.size, &frontier.root(), &checkpoint.root, &batch.proof)
+        .map_err(|_| BatchError::Proof)?;
     if attestation.hub != at.hub.name || checkpoint.verify(&at.hub.key, &attestation.signature).is_err() {
         return Err(BatchError::Signature);
     }
@@ -156,6 +165,7 @@ mod tests {
                     signature: checkpoint.sign(&self.key),
                     marks: vec![mark],
                 },
+                proof: vec![],
             }
         }
 

@@ -1,11 +1,11 @@
-//! Why a leaf may stand in the tree: the signature of an open invite, bound to this leaf, this GroupInfo and one use.
+//! Why a leaf came into the tree: the signature of an open invite, bound to this leaf, this GroupInfo and one use.
 //!
 //! Whoever has the invite's private half authorises the join; no server ever sees it, so no server can put anybody in.
 
 use crate::ids::{CoopName, Hash, PublicKey, RoomId};
 use crate::sign::{BadSignature, Label, SecretKey, Signature, Transcript, verify};
 
-/// Leaf extension [`crate::room::EXTENSION_ADMISSION`].
+/// The authenticated data of the external commit: in the log for ever, and not in every tree that is served after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     pub invite: PublicKey,

@@ -89,6 +89,12 @@ bytes_id!(
     /// A member's name for one room: random, certified by the member's co-op for that room only.
     Pseudonym, 16
 );
+
+impl Pseudonym {
+    /// Nobody's: the sender of what a room's co-ops put into its log together.
+    pub const ROOM: Self = Self([0; 16]);
+}
+
 bytes_id!(
     /// SHA-256.
     Hash, 32

@@ -60,6 +60,8 @@ pub enum What {
     Message,
     /// Its signature by the leaf has been checked.
     Leave,
+    /// Its votes, and that they lead to this place, have been checked ([`crate::log::succession::Succession`]).
+    Succession,
     Commit(Box<CommitFacts>),
 }
 
@@ -161,6 +163,8 @@ pub fn judge(room: &impl RoomFacts, entry: &EntryFacts) -> Result<(), Refusal> {
             Ok(())
         }
         What::Leave => member(room, &entry.id.sender),
+        What::Succession if entry.id.sender == Pseudonym::ROOM && entry.id.counter.device == 0 => Ok(()),
+        What::Succession => Err(Refusal::Author),
         What::Commit(commit) => judge_commit(room, entry, commit),
     }
 }

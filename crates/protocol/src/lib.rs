@@ -7,6 +7,7 @@
 //! ids, limits, time ── sign ── log (header, merkle, note, checkpoint) ── judge
 //!                         └── credential, admission, room, frank, invite_link
 //! member, link, content ── codec ── wire (generated, private)
+//! deflate, mls_framing ── ratchet_tree
 //! ```
 
 pub mod admission;
@@ -14,6 +15,7 @@ pub mod agreement;
 pub mod codec;
 pub mod content;
 pub mod credential;
+pub mod deflate;
 pub mod error;
 pub mod frank;
 pub mod ids;
@@ -24,6 +26,8 @@ pub mod link;
 pub mod log;
 pub mod member;
 pub mod mls_framing;
+pub mod ratchet_tree;
+pub mod rate;
 pub mod room;
 pub mod sign;
 pub mod snapshot;

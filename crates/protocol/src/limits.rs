@@ -10,8 +10,13 @@ pub const LINK_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Largest ratchet tree that is served or taken, bytes.
 pub const TREE_BYTES_MAX: usize = 160 * 1024;
+/// Most nodes of a ratchet tree that is served or taken, blank ones included.
+pub const TREE_NODES_MAX: usize = 4_096;
 /// Largest signed GroupInfo without its tree, bytes.
 pub const GROUP_INFO_BYTES_MAX: usize = 8 * 1024;
+/// Largest value that is handed to the database, bytes. Everything that comes from outside is bounded far below; this is
+/// the last look before it, for a library or a column that counts in 32 bits.
+pub const STORED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest opened content, bytes, after unpacking.
 pub const CONTENT_BYTES_MAX: usize = 32 * 1024;
 /// Longest text of a message, characters.
@@ -40,6 +45,10 @@ pub const DEVICES_MAX: usize = 16;
 pub const ROOM_INVITES_MAX: usize = 32;
 /// Most roles granted in a room.
 pub const ROLE_GRANTS_MAX: usize = 64;
+/// Most terms of a room: how often its hub can change.
+pub const TERMS_MAX: usize = 1_000;
+/// Messages without a place in one frame to a member.
+pub const PROVISIONALS_MAX: usize = 64;
 /// Most voters of a room.
 pub const VOTERS_MAX: usize = 15;
 /// Most times that one invite can be used.
@@ -113,6 +122,25 @@ pub const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
 pub const SESSION_FRAMES_PER_SECOND: u32 = 200;
 /// Frames that a session may send in one burst.
 pub const SESSION_FRAMES_BURST: u32 = 400;
+/// WebSocket pings and pongs that a connection may send in one burst.
+pub const CONTROL_FRAMES_BURST: u32 = 64;
+/// Thousandths of one that come back each second.
+pub const CONTROL_FRAMES_PER_SECOND_MILLI: u64 = 1_000;
+/// Work that a neighbour may cause per second, sustained: a message that it hands in is 1, a commit or a leave
+/// [`LINK_COMMIT_WORK`], a request for a group [`LINK_FETCH_WORK`], asking anew for a room [`LINK_FOLLOW_WORK`].
+pub const LINK_WORK_PER_SECOND: u32 = 5_000;
+/// Work that a neighbour may cause in one burst.
+pub const LINK_WORK_BURST: u32 = 10_000;
+/// A commit is verified and its tree rebuilt before it can be refused.
+pub const LINK_COMMIT_WORK: u32 = 50;
+/// An answer of up to [`TREE_BYTES_MAX`].
+pub const LINK_FETCH_WORK: u32 = 50;
+/// A read of the log from there on.
+pub const LINK_FOLLOW_WORK: u32 = 50;
+/// Commits that one member may have tried in one room in one burst.
+pub const MEMBER_COMMITS_BURST: u32 = 20;
+/// Seconds until one of them comes back.
+pub const MEMBER_COMMITS_EVERY_S: u64 = 5;
 /// Watches that one session may have open.
 pub const SESSION_WATCHES_MAX: usize = 64;
 /// Entries of members waiting here for their hub, per room.
@@ -139,6 +167,10 @@ pub const LINK_RETRY_FIRST_MS: u64 = 200;
 pub const LINK_RETRY_MS_MAX: u64 = 1_500;
 /// How often a neighbour is dialled with which the agreement is suspended or ended, milliseconds.
 pub const LINK_STOPPED_RETRY_MS: u64 = 15_000;
+/// A room's hub must have been out of reach for this time before a voter asks for another, milliseconds.
+pub const HUB_SILENCE_MS: u64 = 20_000;
+/// A candidate waits this long for votes before it tries again in a newer term, milliseconds.
+pub const CANDIDACY_MS: u64 = 4_000;
 /// Silence on a link after which a ping is sent, milliseconds.
 pub const LINK_PING_MS: u64 = 5_000;
 /// Silence on a link after which it is closed, milliseconds.

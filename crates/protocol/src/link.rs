@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use crate::agreement::{LinkCertificate, Notice, RootSuccession};
 use crate::error::Code;
-use crate::ids::{Coop, EntryId, Epoch, RoomId, RoomNumber, Seq};
+use crate::ids::{Coop, EntryId, Epoch, Hash, RoomId, RoomNumber, Seq, Term};
 use crate::log::Kind;
 use crate::log::checkpoint::{Attestation, Mark};
+use crate::log::succession::Vote;
 use crate::member::{Entries, FetchGroup, Group, RequestId};
 use crate::sign::Signature;
 
@@ -58,6 +59,8 @@ pub enum LinkFrame {
         room: RoomNumber,
         id: RoomId,
         from: Seq,
+        /// The newest term that the follower knows.
+        term: Term,
     },
     Unfollow {
         room: RoomNumber,
@@ -89,6 +92,24 @@ pub enum LinkFrame {
     NoGroup {
         request: RequestId,
     },
+    /// How far a holder has a room that both hold.
+    Status {
+        room: RoomId,
+        term: Term,
+        size: u64,
+    },
+    /// A candidate asks a voter for its vote; with `probe`, whether it would give it.
+    Call {
+        room: RoomId,
+        term: Term,
+        candidate: Coop,
+        probe: bool,
+    },
+    Willing {
+        room: RoomId,
+        term: Term,
+    },
+    Vote(Box<Vote>),
     Error {
         code: Code,
         detail: String,
@@ -107,8 +128,10 @@ pub struct Batch {
     pub entries: Entries,
     /// Of the commits in it: index in the batch, exact bytes.
     pub group_infos: Vec<(u32, Bytes)>,
-    /// Over the log right after the last entry.
+    /// Over the log right after the last entry, or over more of the same term.
     pub attestation: Attestation,
+    /// RFC 9162 consistency proof from the size after the last entry to the attestation's; empty where they are the same.
+    pub proof: Vec<Hash>,
 }
 
 /// An entry on its way to the hub.

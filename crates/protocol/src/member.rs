@@ -7,6 +7,7 @@ use crate::error::Code;
 use crate::ids::{Coop, DeviceHandle, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::log::Kind;
 use crate::log::checkpoint::Attestation;
+use crate::log::provisional::Provisional;
 use crate::room::SignedLeave;
 use crate::sign::{Signature, Transcript};
 
@@ -79,18 +80,49 @@ pub struct Join {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToMember {
-    Challenge { nonce: [u8; 32] },
-    Registered { device: DeviceHandle, number: u16 },
+    Challenge {
+        nonce: [u8; 32],
+    },
+    Registered {
+        device: DeviceHandle,
+        number: u16,
+    },
     Ready,
     Synced,
     Entries(Entries),
-    Ack { room: RoomNumber, counter: u64, ordered: Option<(Seq, u64)> },
+    Ack {
+        room: RoomNumber,
+        counter: u64,
+        ordered: Option<(Seq, u64)>,
+    },
     Refused(Refused),
-    Certificate { request: RequestId, certificate: LeafCertificate },
-    RoomNumber { request: RequestId, room: RoomId, number: RoomNumber },
-    Group { request: RequestId, group: Box<Group> },
-    Headers { request: RequestId, first: Seq, headers: Vec<Bytes> },
-    Attestation { room: RoomNumber, attestation: Attestation },
+    Certificate {
+        request: RequestId,
+        certificate: LeafCertificate,
+    },
+    RoomNumber {
+        request: RequestId,
+        room: RoomId,
+        number: RoomNumber,
+    },
+    Group {
+        request: RequestId,
+        group: Box<Group>,
+    },
+    Headers {
+        request: RequestId,
+        first: Seq,
+        headers: Vec<Bytes>,
+    },
+    Attestation {
+        room: RoomNumber,
+        attestation: Attestation,
+    },
+    /// Messages of this co-op's members that wait for the room's hub.
+    Provisionals {
+        room: RoomNumber,
+        entries: Vec<Provisional>,
+    },
     Draining,
 }
 
@@ -137,7 +169,8 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     pub group_info: Bytes,
-    pub tree: Bytes,
+    /// In the form of [`crate::ratchet_tree`].
+    pub short_tree: Bytes,
     /// Exact bytes of the room's creation.
     pub creation: Bytes,
     pub size: u64,
@@ -150,6 +183,8 @@ pub struct Group {
     pub attestation: Attestation,
     /// Of members who have left and whose leaves still stand: anybody may take them out.
     pub leaves: Vec<SignedLeave>,
+    /// Body of the newest succession; empty in the first term.
+    pub succession: Bytes,
 }
 
 /// What a device signs to authenticate: bound to the co-op's name and to this connection's challenge.

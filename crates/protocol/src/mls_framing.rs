@@ -20,7 +20,7 @@ const CONTENT_APPLICATION: u8 = 1;
 pub struct FramingError;
 
 /// Splits an RFC 9000-style variable-length vector (RFC 9420 section 2.1.2) off the front; minimal length only.
-fn take_vector(bytes: &[u8]) -> Result<(&[u8], &[u8]), FramingError> {
+pub(crate) fn take_vector(bytes: &[u8]) -> Result<(&[u8], &[u8]), FramingError> {
     let first = *bytes.first().ok_or(FramingError)?;
     let width = 1usize << (first >> 6);
     if width == 8 || bytes.len() < width {
@@ -36,6 +36,12 @@ fn take_vector(bytes: &[u8]) -> Result<(&[u8], &[u8]), FramingError> {
         return Err(FramingError);
     }
     Ok(bytes[width..].split_at(len))
+}
+
+/// The same, with its length left on.
+pub(crate) fn split_vector(bytes: &[u8]) -> Result<(&[u8], &[u8]), FramingError> {
+    let (_, rest) = take_vector(bytes)?;
+    Ok(bytes.split_at(bytes.len() - rest.len()))
 }
 
 /// The short form of an MLSMessage of this room and epoch.

@@ -9,12 +9,10 @@ use crate::log::voters::Voters;
 
 /// MLS extension type of [`RoomContext`] in the group context (private-use range of RFC 9420 section 17.3).
 pub const EXTENSION_ROOM_CONTEXT: u16 = 0xF0A1;
-/// Leaf extension: [`crate::admission::Admission`].
-pub const EXTENSION_ADMISSION: u16 = 0xF0A2;
 /// Leaf extension: the key that lets its member re-join after losing every device. 32 bytes, or empty until one is made.
 pub const EXTENSION_RECOVERY_KEY: u16 = 0xF0A3;
 /// Every type that a leaf's capabilities list from the first day, so that later ones need no re-join:
-/// room context, admission, recovery key, moderator key records, re-join proof, device links, retention, reserved.
+/// room context, reserved, recovery key, moderator key records, re-join proof, device links, retention, reserved.
 pub const EXTENSIONS_ALL: [u16; 8] = [0xF0A1, 0xF0A2, 0xF0A3, 0xF0A4, 0xF0A5, 0xF0A6, 0xF0A7, 0xF0A8];
 
 /// What a pseudonym may do beyond being a member.

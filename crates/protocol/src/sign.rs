@@ -6,7 +6,7 @@
 //! Verification is strict: small-order keys and malleable signatures are refused.
 
 use ed25519_dalek::{Signature as DalekSignature, Signer, SigningKey, VerifyingKey};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroizing;
 
 use crate::ids::PublicKey;
 
@@ -35,10 +35,14 @@ pub enum Label {
     AgreementStanding,
     /// A co-op's root key passes to a new one.
     RootSuccession,
+    /// A voter seats a hub.
+    Vote,
+    /// A mirror has taken a member's message that has no place yet.
+    Provisional,
 }
 
 impl Label {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -50,6 +54,8 @@ impl Label {
         Self::Agreement,
         Self::AgreementStanding,
         Self::RootSuccession,
+        Self::Vote,
+        Self::Provisional,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -65,6 +71,8 @@ impl Label {
             Self::Agreement => "kith/agreement/v1",
             Self::AgreementStanding => "kith/agreement-standing/v1",
             Self::RootSuccession => "kith/root-succession/v1",
+            Self::Vote => "kith/vote/v1",
+            Self::Provisional => "kith/provisional/v1",
         }
     }
 }
@@ -119,9 +127,10 @@ impl Signature {
 pub struct BadSignature;
 
 /// A private key, from its 32-byte seed only: a public key is never taken from outside beside it
-/// (the double-key oracle of RUSTSEC-2022-0093). Wiped when dropped; never printed.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SecretKey([u8; 32]);
+/// (the double-key oracle of RUSTSEC-2022-0093). Computed once, since signing needs it each time. Boxed, so that moving it leaves
+/// no copy behind. Wiped when dropped; never printed.
+#[derive(Clone)]
+pub struct SecretKey(Box<SigningKey>);
 
 impl std::fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,15 +140,16 @@ impl std::fmt::Debug for SecretKey {
 
 impl SecretKey {
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(seed)
+        let seed = Zeroizing::new(seed);
+        Self(Box::new(SigningKey::from_bytes(&seed)))
     }
 
     pub fn seed(&self) -> &[u8; 32] {
-        &self.0
+        self.0.as_bytes()
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey(SigningKey::from_bytes(&self.0).verifying_key().to_bytes())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     pub fn sign(&self, transcript: &Transcript) -> Signature {
@@ -148,7 +158,7 @@ impl SecretKey {
 
     /// For formats that bring their own separation (C2SP notes). Never for bytes that a peer supplied.
     pub(crate) fn sign_note(&self, message: &[u8]) -> Signature {
-        Signature(SigningKey::from_bytes(&self.0).sign(message).to_bytes())
+        Signature(self.0.sign(message).to_bytes())
     }
 
     /// For MLS, whose labels (RFC 9420 section 5.1.2) separate it from every statement above.
@@ -200,6 +210,21 @@ mod tests {
         forged[0] = 1;
         let statement = Transcript::new(Label::DeviceAuth).field(b"any");
         assert_eq!(verify(&PublicKey(identity), &statement, &Signature(forged)), Err(BadSignature));
+    }
+
+    /// A comparison that ends at the first difference tells how far a guess was right. If a key had one, the call would
+    /// be ambiguous, and this would not compile.
+    #[test]
+    fn fault_18_a_secret_key_has_no_equality() {
+        trait Neither<Marker> {
+            fn holds() {}
+        }
+        struct HasEquality;
+        impl<T: ?Sized> Neither<()> for T {}
+        impl<T: ?Sized + PartialEq> Neither<HasEquality> for T {}
+        <SecretKey as Neither<_>>::holds();
+        <crate::invite_link::MembershipLink as Neither<_>>::holds();
+        <crate::invite_link::RoomLink as Neither<_>>::holds();
     }
 
     #[test]

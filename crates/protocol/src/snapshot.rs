@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use crate::ids::{Coop, CoopName, Epoch, Hash, Pseudonym, PublicKey, Seq, Term, UnixSeconds};
 use crate::judge::Standing;
+use crate::log::checkpoint::Attestation;
+use crate::log::voters::Voters;
 use crate::room::SignedLeave;
 
 /// Small; rewritten with each append.
@@ -32,6 +34,14 @@ pub struct GroupSnapshot {
     pub invite_uses: Vec<(PublicKey, Vec<u32>)>,
     /// Root keys of the co-ops that ever had members here, as first seen.
     pub coops: Vec<Coop>,
+    /// The co-op that orders the room now.
+    pub hub: Coop,
+    /// Before the newest commit.
+    pub voters_before: Voters,
+    /// The last checkpoint of each term that has ended, oldest first.
+    pub ended: Vec<Attestation>,
+    /// Exact body of the newest succession; empty in the first term.
+    pub succession: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

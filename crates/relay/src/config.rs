@@ -182,6 +182,32 @@ mod tests {
         assert!(toml::from_str::<Config>(&format!("{text}\nno_such_option = 1")).is_err());
     }
 
+    /// Every option of the file, so that a new one is looked at: none lets anybody in unchecked. `behind_proxy` says who
+    /// does TLS for members; the links, the challenge and every signature are untouched by all of them.
+    #[test]
+    fn fault_14_no_option_turns_a_check_off() {
+        let tls = Some(TlsFiles { certificate: "c".into(), key: "k".into() });
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let config = Config {
+            name: "alder.test".into(),
+            listen: address,
+            link_listen: address,
+            public_address: Some("a".into()),
+            behind_proxy: true,
+            allowed_origins: vec![],
+            tls,
+        };
+        let text = toml::to_string(&config).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        let mut keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["allowed_origins", "behind_proxy", "link_listen", "listen", "name", "public_address", "tls"]);
+        for unknown in ["authentication = false", "insecure = true", "verify = \"none\"", "dev_mode = true"] {
+            let text = format!("name = \"a.test\"\nlisten = \"{address}\"\nlink_listen = \"{address}\"\n{unknown}");
+            assert!(toml::from_str::<Config>(&text).is_err(), "{unknown}");
+        }
+    }
+
     #[test]
     fn a_folder_keeps_its_keys_to_itself() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,47 +1,78 @@
 //! One member's WebSocket: bounded frames in, batches out. Beneath the WebSocket it keeps a floor under the rate at which a
 //! message, once begun, must arrive: fragments and declared lengths alone hold nothing for long.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
+use kith_protocol::ids::{ConnectionId, Millis};
 use kith_protocol::limits::{
-    MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
+    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX,
+    UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
 };
+use kith_protocol::rate::Bucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::coop::Input;
 use crate::coop::driver::{Handle, Message as ToCoop};
+use crate::queue::{Receiver, queue};
 
 /// Headers of fragments are a small part of what they carry; a message of more raw bytes is nothing but headers.
 const RAW_BYTES_MAX: u64 = MEMBER_FRAME_BYTES_MAX as u64 * 2;
-/// How often a connection that is in the middle of a message is looked at.
-const LOOK_MS: u64 = MESSAGE_MS_MAX / 6;
+/// How long the reason may take to be written before the connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Messages that are written before one flush.
 const WRITE_BATCH: usize = 64;
+/// Places for messages that a connection keeps between two batches.
+const BATCH_KEPT: usize = 4;
 
-/// Counts the bytes that were read.
-pub struct Metered<S> {
+/// Bytes that were read, and how many may be before the next message is complete.
+struct Meter {
+    read: AtomicU64,
+    allowed: AtomicU64,
+}
+
+impl Meter {
+    fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.read() > self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// A message is complete: the next may be as long as messages are.
+    fn allow(&self, bytes: u64) {
+        self.allowed.store(self.read() + bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads no further than its meter allows.
+struct Metered<S> {
     inner: S,
-    read: Arc<AtomicU64>,
+    meter: Arc<Meter>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.meter.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        if self.meter.is_spent() {
+            return Poll::Ready(Err(io::Error::other("a message is larger than it may be")));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -70,86 +101,115 @@ fn config() -> WebSocketConfig {
 
 /// Serves an upgraded connection until it closes.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding: Encoding, coop: Handle) {
-    let read = Arc::new(AtomicU64::new(0));
-    let stream = Metered { inner: stream, read: read.clone() };
+    let meter = Arc::new(Meter { read: AtomicU64::new(0), allowed: AtomicU64::new(UNAUTHENTICATED_FRAME_BYTES_MAX as u64) });
+    let stream = Metered { inner: stream, meter: meter.clone() };
     let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
     let connection = coop.new_connection();
-    let (queue, outgoing) = mpsc::channel(SESSION_QUEUE_MESSAGES_MAX);
-    let lagging = Arc::new(AtomicBool::new(false));
+    let (queue, outgoing) = queue(SESSION_QUEUE_MESSAGES_MAX);
+    let Some(place) = coop.place().await else { return };
+    place.send(ToCoop::Member { connection, queue });
+    let Some(place) = coop.place().await else { return };
     let mut nonce = [0; 32];
-    if let Err(error) = getrandom::fill(&mut nonce) {
-        tracing::error!(%error, "no randomness for a challenge");
-        return;
+    match getrandom::fill(&mut nonce) {
+        Ok(()) => place.send(ToCoop::Input(Input::MemberOpened { connection, encoding, nonce })),
+        Err(error) => {
+            tracing::error!(%error, "no randomness for a challenge");
+            return place.send(ToCoop::Input(Input::MemberClosed { connection }));
+        }
     }
-    if !coop.send(ToCoop::Member { connection, queue, lagging: lagging.clone() }).await {
-        return;
-    }
-    coop.input(Input::MemberOpened { connection, encoding, nonce }).await;
-    let (mut sink, mut stream) = ws.split();
-    let reads = read_frames(&mut stream, encoding, connection, &coop, &read);
-    let writes = write_frames(&mut sink, encoding, connection, &coop, outgoing, &lagging);
+    let (mut sink, stream) = ws.split();
+    let incoming = Incoming { stream, meter, complete: 0 };
+    let reads = read_frames(incoming, encoding, connection, &coop);
+    let writes = write_frames(&mut sink, encoding, connection, &coop, outgoing);
     tokio::select! { () = reads => {}, () = writes => {} }
-    coop.input(Input::MemberClosed { connection }).await;
+    if let Some(place) = coop.place().await {
+        place.send(ToCoop::Input(Input::MemberClosed { connection }));
+    }
+}
+
+/// A WebSocket's messages, and how much was read for them.
+struct Incoming<S> {
+    stream: SplitStream<WebSocketStream<Metered<S>>>,
+    meter: Arc<Meter>,
+    /// Bytes that had been read when the last message was complete.
+    complete: u64,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
+    /// The next message; `None` at the end, and for one that takes too long. A clock runs only while a message is under
+    /// way.
+    async fn next(&mut self) -> Option<Result<Message, Error>> {
+        let mut clock: Option<Pin<Box<Sleep>>> = None;
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(next) = self.stream.poll_next_unpin(cx) {
+                return Poll::Ready(next);
+            }
+            if self.meter.read() == self.complete {
+                return Poll::Pending;
+            }
+            let clock = clock.get_or_insert_with(|| Box::pin(sleep(Duration::from_millis(MESSAGE_MS_MAX))));
+            clock.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        self.complete = self.meter.read();
+        // Whoever has not authenticated gets no large message through: the first message is what authenticates.
+        if matches!(next, Some(Ok(Message::Binary(_) | Message::Text(_)))) {
+            self.meter.allow(RAW_BYTES_MAX);
+        }
+        next
+    }
 }
 
 async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut futures_util::stream::SplitStream<WebSocketStream<S>>,
+    mut incoming: Incoming<S>,
     encoding: Encoding,
-    connection: kith_protocol::ids::ConnectionId,
+    connection: ConnectionId,
     coop: &Handle,
-    read: &AtomicU64,
 ) {
-    let mut complete = 0;
-    let mut begun: Option<Instant> = None;
-    loop {
-        let next = tokio::time::timeout(Duration::from_millis(LOOK_MS), stream.next()).await;
-        let Ok(next) = next else {
-            let partial = read.load(Ordering::Relaxed) - complete;
-            let limit = if complete == 0 { UNAUTHENTICATED_FRAME_BYTES_MAX as u64 } else { RAW_BYTES_MAX };
-            let since = *begun.get_or_insert_with(Instant::now);
-            if partial == 0 {
-                begun = None;
-            } else if partial > limit || since.elapsed() >= Duration::from_millis(MESSAGE_MS_MAX) {
-                return;
+    let start = Instant::now();
+    let mut controls = Bucket::new(CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, Millis(0));
+    while let Some(next) = incoming.next().await {
+        let message = match next {
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                let now = Millis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+                if controls.take(now, 1).is_err() {
+                    return;
+                }
+                continue;
             }
-            continue;
+            Ok(Message::Close(_)) => return,
+            Ok(message) => Some(message),
+            // The rest of it cannot be skipped: its sender is told why, and the connection ends.
+            Err(error) if matches!(error, Error::Capacity(_)) || incoming.meter.is_spent() => None,
+            Err(_) => return,
         };
-        // Whoever has not authenticated gets no large message through: the first frame is what authenticates.
-        let size = read.load(Ordering::Relaxed) - complete;
-        if complete == 0 && size > UNAUTHENTICATED_FRAME_BYTES_MAX as u64 {
-            coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::Field("frame size")) }).await;
-            return;
-        }
-        complete = read.load(Ordering::Relaxed);
-        begun = None;
-        let frame = match next {
-            Some(Ok(Message::Binary(bytes))) if encoding == Encoding::Binary => decode_to_server(bytes, encoding),
-            Some(Ok(Message::Text(text))) if encoding == Encoding::Json => decode_to_server(Bytes::from(text), encoding),
-            Some(Ok(Message::Binary(_) | Message::Text(_))) => Err(DecodeError::Schema),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-            Some(Err(Error::Capacity(_))) => {
-                // The rest of it cannot be skipped: its sender is told why, and the connection ends.
-                coop.input(Input::MemberFrame { connection, frame: Err(DecodeError::Field("frame size")) }).await;
-                return;
-            }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+        let is_last = message.is_none();
+        // What waits for a place is the message as it came; a decoded frame is much larger.
+        let Some(place) = coop.place().await else { return };
+        let frame = match message {
+            Some(Message::Binary(bytes)) if encoding == Encoding::Binary => decode_to_server(bytes, encoding),
+            Some(Message::Text(text)) if encoding == Encoding::Json => decode_to_server(Bytes::from(text), encoding),
+            Some(_) => Err(DecodeError::Schema),
+            None => Err(DecodeError::Field("frame size")),
         };
-        if !coop.input(Input::MemberFrame { connection, frame }).await {
-            return;
+        place.send(ToCoop::Input(Input::MemberFrame { connection, frame }));
+        if is_last {
+            let Some(place) = coop.place().await else { return };
+            place.send(ToCoop::Input(Input::MemberClosed { connection }));
+            return sleep(FAREWELL).await;
         }
     }
 }
 
 async fn write_frames<S: AsyncRead + AsyncWrite + Unpin>(
-    sink: &mut futures_util::stream::SplitSink<WebSocketStream<S>, Message>,
+    sink: &mut SplitSink<WebSocketStream<Metered<S>>, Message>,
     encoding: Encoding,
-    connection: kith_protocol::ids::ConnectionId,
+    connection: ConnectionId,
     coop: &Handle,
-    mut outgoing: mpsc::Receiver<Bytes>,
-    lagging: &AtomicBool,
+    mut outgoing: Receiver,
 ) {
     let mut batch = Vec::new();
-    while outgoing.recv_many(&mut batch, WRITE_BATCH).await > 0 {
+    while outgoing.recv_many(&mut batch, WRITE_BATCH).await {
         for bytes in batch.drain(..) {
             let message = match encoding {
                 Encoding::Binary => Message::Binary(bytes),
@@ -162,13 +222,20 @@ async fn write_frames<S: AsyncRead + AsyncWrite + Unpin>(
                 return;
             }
         }
+        // Nothing is kept for a burst that may never come again.
+        if batch.capacity() > BATCH_KEPT {
+            batch = Vec::new();
+        }
         if sink.flush().await.is_err() {
             return;
         }
-        let has_drained = outgoing.is_empty() && lagging.load(Ordering::SeqCst);
-        if has_drained && lagging.swap(false, Ordering::SeqCst) {
-            coop.input(Input::MemberDrained { connection }).await;
+        if outgoing.has_caught_up() {
+            let Some(place) = coop.place().await else { return };
+            place.send(ToCoop::Input(Input::MemberDrained { connection }));
         }
     }
     let _ = sink.close().await;
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod listener;
 pub mod metrics;
 pub mod neighbours;
+mod queue;
 pub mod room;
 pub mod server;
 pub mod session;

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use kith_protocol::ids::CoopName;
+use kith_protocol::ids::{CoopName, RoomId};
+use kith_relay::admin::Wire;
 use kith_relay::config::Folder;
 use kith_relay::server;
 
@@ -59,6 +60,21 @@ enum Command {
     /// The co-op's own keys.
     #[command(subcommand)]
     Key(commands::key::Key),
+    /// Rooms that this co-op holds.
+    #[command(subcommand)]
+    Room(Room),
+}
+
+#[derive(Subcommand)]
+enum Room {
+    /// Have another of the room's voters order it from now on. Members notice nothing.
+    Handover {
+        folder: PathBuf,
+        /// The room's id, as `kith rooms` shows it to its members.
+        room: RoomId,
+        /// The neighbour that takes it over.
+        to: CoopName,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -84,5 +100,34 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Status { folder, json } => commands::status::run(&folder, json).await,
         Command::Neighbour(command) => commands::neighbour::run(command).await,
         Command::Key(command) => commands::key::run(command).await,
+        Command::Room(Room::Handover { folder, room, to }) => {
+            commands::ask(&folder, Wire::HandOver { room: room.to_string(), to: to.to_string() }).await?;
+            println!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn options(command: &clap::Command, found: &mut Vec<String>) {
+        found.extend(command.get_arguments().filter_map(|argument| argument.get_long()).map(str::to_owned));
+        command.get_subcommands().for_each(|below| options(below, found));
+    }
+
+    /// Every option that the program has, so that a new one is looked at: none lets anybody in unchecked.
+    #[test]
+    fn fault_14_no_option_turns_a_check_off() {
+        let mut found = Vec::new();
+        let command = Arguments::command();
+        options(&command, &mut found);
+        found.sort();
+        found.dedup();
+        assert_eq!(found, ["json", "link", "link-listen", "listen", "name", "overlap-days", "reason", "replace", "terms", "uses"]);
+        assert!(Arguments::try_parse_from(["kithd", "serve", "folder", "--no-auth"]).is_err());
     }
 }

@@ -4,15 +4,20 @@
 //! them into tests; [`everything`] reads all there is, to hold one store against another. Every statement of every
 //! backend is exercised here.
 
+mod cuts;
+
 use bytes::Bytes;
 use kith_protocol::ids::{
     AccountHandle, Coop, Counter, DeviceHandle, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
 };
+use kith_protocol::limits::STORED_BYTES_MAX;
 use kith_protocol::log::header::{Header, Kind};
 use kith_protocol::log::merkle::{
     Frontier, NodeId, consistency_proof, inclusion_proof, leaf_hash, nodes_for_consistency, nodes_for_frontier, nodes_for_inclusion,
     verify_consistency, verify_inclusion,
 };
+
+pub use cuts::{a_cut_is_within_the_log, a_log_is_cut_with_its_state, a_vote_stays};
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
 
@@ -26,11 +31,15 @@ macro_rules! conformance {
             entries_come_back_in_pages,
             an_append_elsewhere_writes_nothing,
             a_malformed_append_writes_nothing,
+            fault_30_an_oversized_value_writes_nothing,
             one_bad_write_undoes_its_list,
             an_empty_list_is_nothing,
             numbers_and_ids_of_rooms_are_new,
             only_an_empty_room_can_be_dropped,
             a_rooms_state_follows_its_log,
+            a_log_is_cut_with_its_state,
+            a_cut_is_within_the_log,
+            a_vote_stays,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
             pending_entries_keep_their_order,
@@ -116,8 +125,8 @@ async fn grown(store: &impl Store, size: usize, body: impl Fn(u64) -> Bytes) -> 
 
 async fn assert_misused(store: &impl Store, writes: Vec<Write>) {
     let before = everything(store).await;
-    let outcome = store.commit(writes.clone()).await;
-    assert!(matches!(outcome, Err(StoreError::Misused(_))), "{outcome:?} after {writes:?}");
+    let outcome = store.commit(writes).await;
+    assert!(matches!(outcome, Err(StoreError::Misused(_))), "{outcome:?}");
     assert_eq!(everything(store).await, before, "nothing was written");
 }
 
@@ -237,6 +246,25 @@ pub async fn a_malformed_append_writes_nothing(store: &impl Store) {
     store.commit(with(&|_| ())).await.expect("a good append");
 }
 
+/// No value is cut on its way: what is too large is refused before a library counts its bytes.
+pub async fn fault_30_an_oversized_value_writes_nothing(store: &impl Store) {
+    let (_, mut frontier) = grown(store, 3, text).await;
+    let good = append(1, 3, rows(&mut frontier, 1, text));
+    let (room, huge) = (RoomNumber(1), Bytes::from(vec![0; STORED_BYTES_MAX + 1]));
+    let with = |change: &dyn Fn(&mut Append)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        vec![Write::Append(bad)]
+    };
+    assert_misused(store, with(&|bad| bad.rows[0].body = huge.clone())).await;
+    assert_misused(store, with(&|bad| bad.group = Some(huge.clone()))).await;
+    assert_misused(store, vec![Write::PutPending { room, id: entry_id(1), submission: huge.clone() }]).await;
+    assert_misused(store, vec![Write::PutMarked { room, attestation: huge.clone() }]).await;
+    let largest = huge.slice(1..);
+    store.commit(with(&|good| good.rows[0].body = largest.clone())).await.expect("within the bound");
+    assert!(store.entries(room, Seq(3), 1, usize::MAX).await.expect("a page")[0].body == largest);
+}
+
 /// All or nothing, wherever in the list the bad write stands.
 pub async fn one_bad_write_undoes_its_list(store: &impl Store) {
     let (_, mut frontier) = grown(store, 2, text).await;
@@ -312,6 +340,7 @@ pub async fn a_rooms_state_follows_its_log(store: &impl Store) {
         group: first.group,
         checkpoint: Some(first.checkpoint),
         marked: Some(Bytes::from_static(b"mark 1")),
+        vote: None,
     };
     assert_eq!(state().await, expected);
 

@@ -68,6 +68,17 @@ pub struct Append {
     pub checkpoint: Bytes,
 }
 
+/// A room's log up to `size`, and its state there. Cursors beyond it go back to it; marks go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truncate {
+    pub room: RoomNumber,
+    /// At least 1, and not more than the log has.
+    pub size: Seq,
+    pub snapshot: Bytes,
+    pub group: Bytes,
+    pub checkpoint: Bytes,
+}
+
 /// A change. A list of them is one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
@@ -82,6 +93,13 @@ pub enum Write {
         number: RoomNumber,
     },
     Append(Append),
+    /// Takes the end of a room's log away: what was never certified, and a newer term goes on before it.
+    Truncate(Truncate),
+    /// This co-op's newest vote for a hub of the room. Durable before it is sent.
+    PutVote {
+        room: RoomNumber,
+        vote: Bytes,
+    },
     /// The newest checkpoint that other co-ops marked, with their marks.
     PutMarked {
         room: RoomNumber,
@@ -136,6 +154,7 @@ pub struct RoomState {
     pub group: Option<Bytes>,
     pub checkpoint: Option<Bytes>,
     pub marked: Option<Bytes>,
+    pub vote: Option<Bytes>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

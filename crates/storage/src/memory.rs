@@ -1,7 +1,7 @@
 //! The model: the store's meaning in maps, against which the other backends are held.
 //!
 //! Nothing is durable, and no function ever pends, so a simulator may poll each of them once. [`Memory::fork`] is the
-//! disk as a crash finds it. The rules that every backend shares ([`append_end`], [`check_place`], [`stored_at`])
+//! disk as a crash finds it. The rules that every backend shares ([`append_end`], [`check_place`], [`check_sizes`], [`stored_at`])
 //! stand here too.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,19 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kith_protocol::ids::{AccountHandle, Coop, CoopName, DeviceHandle, EntryId, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
-use kith_protocol::limits::TREE_LEVELS_MAX;
+use kith_protocol::limits::{STORED_BYTES_MAX, TREE_LEVELS_MAX};
 use kith_protocol::log::merkle::{NodeId, leaf_hash};
 
 use crate::{
     Append, DeviceRow, LogRow, Members, MembershipRow, NeighbourRow, Neighbours, Outbox, Result, RoomLog, RoomRow, RoomState, StoreError,
-    Write, Writer,
+    Truncate, Write, Writer,
 };
 
 pub(crate) const UNKNOWN_ROOM: StoreError = StoreError::Misused("there is no such room");
 pub(crate) const ROOM_NOT_NEW: StoreError = StoreError::Misused("the room's number or id is taken");
 pub(crate) const ROOM_NOT_EMPTY: StoreError = StoreError::Misused("only a room without entries can be dropped");
 pub(crate) const WRONG_FIRST: StoreError = StoreError::Misused("an append must begin where the room's log ends");
+pub(crate) const WRONG_CUT: StoreError = StoreError::Misused("a log can be cut only within what it has");
 pub(crate) const NO_LOG: StoreError = StoreError::Misused("a room without entries has no checkpoint to mark");
 pub(crate) const OTHER_ACCOUNT: StoreError = StoreError::Misused("the pseudonym belongs to another account");
 
@@ -45,6 +46,31 @@ pub(crate) fn append_end(append: &Append) -> Result<Seq> {
         }
     }
     Ok(Seq(end))
+}
+
+/// Whether every value of a write may go to a database.
+pub(crate) fn check_sizes(write: &Write) -> Result<()> {
+    let fits = |bytes: &Bytes| bytes.len() <= STORED_BYTES_MAX;
+    let all_fit = match write {
+        Write::Append(append) => {
+            let row_fits = |row: &LogRow| [&row.header, &row.nodes, &row.body, &row.group_info].into_iter().all(fits);
+            [&append.snapshot, &append.checkpoint].into_iter().chain(&append.group).all(fits) && append.rows.iter().all(row_fits)
+        }
+        Write::Truncate(cut) => [&cut.snapshot, &cut.group, &cut.checkpoint].into_iter().all(fits),
+        Write::PutVote { vote, .. } => fits(vote),
+        Write::PutMarked { attestation, .. } => fits(attestation),
+        Write::PutPending { submission, .. } => fits(submission),
+        Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX && fits(&row.agreement),
+        Write::PutRoom { .. }
+        | Write::DropEmptyRoom { .. }
+        | Write::DropPending { .. }
+        | Write::PutInvite { .. }
+        | Write::PutDevice(_)
+        | Write::PutMembership(_)
+        | Write::SetCursor { .. }
+        | Write::ResetCursor { .. } => true,
+    };
+    if all_fit { Ok(()) } else { Err(StoreError::Misused("a value is larger than any that is stored")) }
 }
 
 /// Whether a log can reach that far.
@@ -80,8 +106,14 @@ pub struct Memory {
 #[derive(Debug, Clone, Default)]
 struct Disk {
     tables: Tables,
-    /// Only ever grows, and only after a whole list was accepted; so it needs no copy to be rolled back.
+    /// Changes only after a whole list was accepted; so it needs no copy to be rolled back.
     logs: BTreeMap<RoomNumber, Vec<LogRow>>,
+}
+
+/// What happens to a log once its list is accepted.
+enum Change {
+    Append(RoomNumber, Vec<LogRow>),
+    Truncate(RoomNumber, Seq),
 }
 
 /// Everything but the logs: small enough to be copied by each commit, which is what makes one all or nothing.
@@ -120,11 +152,13 @@ impl Memory {
 }
 
 impl Tables {
-    fn apply(&mut self, write: Write, appended: &mut Vec<(RoomNumber, Vec<LogRow>)>) -> Result<()> {
+    fn apply(&mut self, write: Write, changes: &mut Vec<Change>) -> Result<()> {
         match write {
             Write::PutRoom { number, id, hub } => self.put_room(number, id, hub)?,
             Write::DropEmptyRoom { number } => self.drop_empty_room(number)?,
-            Write::Append(append) => appended.push(self.append(append)?),
+            Write::Append(append) => changes.push(self.append(append)?),
+            Write::Truncate(truncate) => changes.push(self.truncate(truncate)?),
+            Write::PutVote { room, vote } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.vote = Some(vote),
             Write::PutMarked { room, attestation } => {
                 let room = self.rooms.get_mut(&room).filter(|room| room.size > Seq(0)).ok_or(NO_LOG)?;
                 room.state.marked = Some(attestation);
@@ -177,7 +211,21 @@ impl Tables {
         Ok(())
     }
 
-    fn append(&mut self, append: Append) -> Result<(RoomNumber, Vec<LogRow>)> {
+    fn truncate(&mut self, truncate: Truncate) -> Result<Change> {
+        let Truncate { room: number, size, snapshot, group, checkpoint } = truncate;
+        let room = self.rooms.get_mut(&number).filter(|room| size > Seq(0) && size <= room.size).ok_or(WRONG_CUT)?;
+        room.size = size;
+        let vote = room.state.vote.take();
+        room.state = RoomState { snapshot: Some(snapshot), group: Some(group), checkpoint: Some(checkpoint), marked: None, vote };
+        for ((_, of), next) in &mut self.cursors {
+            if *of == number {
+                *next = size.min(*next);
+            }
+        }
+        Ok(Change::Truncate(number, size))
+    }
+
+    fn append(&mut self, append: Append) -> Result<Change> {
         let end = append_end(&append)?;
         let room = self.rooms.get_mut(&append.room).filter(|room| room.size == append.first).ok_or(WRONG_FIRST)?;
         room.size = end;
@@ -186,7 +234,7 @@ impl Tables {
         if append.group.is_some() {
             room.state.group = append.group;
         }
-        Ok((append.room, append.rows))
+        Ok(Change::Append(append.room, append.rows))
     }
 
     fn put_pending(&mut self, room: RoomNumber, id: EntryId, submission: Bytes) -> Result<()> {
@@ -215,13 +263,20 @@ impl Writer for Memory {
     async fn commit(&self, writes: Vec<Write>) -> Result<()> {
         let mut disk = self.disk();
         let mut tables = disk.tables.clone();
-        let mut appended = Vec::new();
+        let mut changes = Vec::new();
         for write in writes {
-            tables.apply(write, &mut appended)?;
+            check_sizes(&write)?;
+            tables.apply(write, &mut changes)?;
         }
         disk.tables = tables;
-        for (room, rows) in appended {
-            disk.logs.entry(room).or_default().extend(rows);
+        for change in changes {
+            match change {
+                Change::Append(room, rows) => disk.logs.entry(room).or_default().extend(rows),
+                Change::Truncate(room, size) => {
+                    let size = usize::try_from(size.0).expect("no more than is in memory");
+                    disk.logs.entry(room).or_default().truncate(size);
+                }
+            }
         }
         Ok(())
     }

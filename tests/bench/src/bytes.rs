@@ -59,7 +59,7 @@ fn add(report: &mut Report, case: &'static str, bytes: u64, goal: f64) {
 fn name(frame: &ToMember) -> String {
     match frame {
         ToMember::Group { group, .. } => {
-            let (info, tree, creation) = (group.group_info.len(), group.tree.len(), group.creation.len());
+            let (info, tree, creation) = (group.group_info.len(), group.short_tree.len(), group.creation.len());
             format!("group (info {info}, tree {tree}, creation {creation}, {} senders)", group.senders.len())
         }
         ToMember::Entries(_) => "entries".to_owned(),

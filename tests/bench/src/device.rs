@@ -86,6 +86,7 @@ impl Device {
                 Effect::Persist(_) => {}
                 Effect::Send(frame) => self.pending.push(frame),
                 Effect::Event(event) => events.push(event),
+                Effect::Load { .. } => unreachable!("rooms of a bench keep their hub"),
             }
         }
         events

@@ -112,7 +112,7 @@ impl Coop {
     }
 
     pub fn try_kithd(&self, arguments: &[&str]) -> Output {
-        let words = if matches!(arguments[0], "neighbour" | "key") { 2 } else { 1 };
+        let words = if matches!(arguments[0], "neighbour" | "key" | "room") { 2 } else { 1 };
         let (verb, rest) = arguments.split_at(arguments.len().min(words));
         Command::new(program("kithd")).args(verb).arg(&self.folder).args(rest).output().expect("kithd runs")
     }
@@ -121,6 +121,14 @@ impl Coop {
     pub fn kithd_json(&self, arguments: &[&str]) -> Value {
         let text = self.kithd(&[arguments, &["--json"]].concat());
         serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+    }
+
+    /// Memory that its server's pages take up now (VmRSS).
+    pub fn resident_bytes(&self) -> u64 {
+        let id = self.server.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// Everything that its server wrote on standard error so far.

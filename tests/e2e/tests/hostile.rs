@@ -1,6 +1,8 @@
 //! Strangers, forgers and broken clients against the real server: each is refused with a typed error, and the server, its
 //! link and its rooms live on.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kith_e2e::{World, http, texts};
@@ -11,11 +13,12 @@ use kith_protocol::codec::{Encoding, decode_link, decode_to_member, encode_link,
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, DeviceHandle, PublicKey, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::invite_link::MembershipLink;
-use kith_protocol::limits::MEMBER_FRAME_BYTES_MAX;
+use kith_protocol::limits::{AUTHENTICATION_MS_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX};
 use kith_protocol::link::{LinkFrame, VERSIONS, Versions};
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -83,7 +86,123 @@ async fn member(world: &World, coop: usize) -> (Socket, SecretKey, DeviceHandle)
 }
 
 #[tokio::test]
-async fn broken_clients_are_refused_and_the_session_lives() {
+async fn fault_27_a_page_of_somebody_elses_opens_no_session() {
+    let world = World::strangers();
+    let Err(tungstenite::Error::Http(answer)) = open(world.coops[0].port, Some("https://evil.example")).await else {
+        panic!("not refused")
+    };
+    assert_eq!(answer.status().as_u16(), 403);
+    challenge(&mut open(world.coops[0].port, None).await.unwrap()).await;
+}
+
+/// Reads until the other end closes.
+async fn closed(mut stream: TcpStream) -> Duration {
+    let begun = Instant::now();
+    let mut bytes = [0; 1024];
+    while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+    begun.elapsed()
+}
+
+/// All at once, for each has the same ten seconds: a head that never ends, no head at all, nothing on the link, and a
+/// session that never authenticates.
+#[tokio::test]
+async fn fault_24_whoever_dawdles_is_closed() {
+    let world = World::strangers();
+    let (port, link_port) = (world.coops[0].port, world.coops[0].link_port);
+    let connect = async |port: u16| TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut slow = connect(port).await;
+    slow.write_all(b"GET /kith/v1 HTTP/1.1\r\nHost: kith\r\nX-Slow: ").await.unwrap();
+    let session = open(port, None).await.unwrap().into_inner();
+    let (silent, link) = (connect(port).await, connect(link_port).await);
+    let waits = async { tokio::join!(closed(slow), closed(silent), closed(link), closed(session)) };
+    let (slow, silent, link, session) = tokio::time::timeout(Duration::from_secs(20), waits).await.expect("all are closed");
+    for (what, lasted) in [("head", slow), ("silence", silent), ("link", link), ("session", session)] {
+        assert!(lasted < Duration::from_millis(REQUEST_HEAD_MS_MAX.max(AUTHENTICATION_MS_MAX) + 3_000), "{what}: {lasted:?}");
+    }
+    // Too many headers are refused at once.
+    let mut many = connect(port).await;
+    many.write_all(format!("GET / HTTP/1.1\r\nHost: kith\r\n{}\r\n", "X-Many: 1\r\n".repeat(100)).as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    many.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 431");
+}
+
+/// Opens a session, waits for its challenge, and is gone without a word.
+async fn come_and_go(port: u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Reset, not closed: no port waits for two minutes.
+    socket.set_zero_linger().unwrap();
+    let mut tcp = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    let head = "GET /kith/v1 HTTP/1.1\r\nHost: kith\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: kith.v1\r\n\r\n";
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    // The head of the answer and the first frame behind it.
+    while heard.windows(4).position(|end| end == b"\r\n\r\n").is_none_or(|at| heard.len() < at + 4 + 34) {
+        assert!(tcp.read_buf(&mut heard).await.unwrap() > 0, "no challenge: {}", String::from_utf8_lossy(&heard));
+    }
+}
+
+async fn strangers(port: u16, count: usize, until: Instant) -> usize {
+    let workers = (0..32).map(|_| {
+        tokio::spawn(async move {
+            let mut done = 0;
+            while done < count / 32 && Instant::now() < until {
+                come_and_go(port).await;
+                done += 1;
+            }
+            done
+        })
+    });
+    let mut done = 0;
+    for worker in workers.collect::<Vec<_>>() {
+        done += worker.await.unwrap();
+    }
+    done
+}
+
+/// As many as fit into the time, up to 100,000.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_15_strangers_leave_no_memory_behind() {
+    let world = World::strangers();
+    let (port, coop) = (world.coops[0].port, &world.coops[0]);
+    let forever = Instant::now() + Duration::from_secs(3_600);
+    // Buffers and pools have their size once so many were there at once.
+    strangers(port, 4_000, forever).await;
+    let before = coop.resident_bytes();
+    let done = strangers(port, 100_000, Instant::now() + Duration::from_secs(40)).await;
+    let grown = coop.resident_bytes().saturating_sub(before);
+    println!("{done} strangers, {before} bytes before, {grown} more after");
+    assert!(done >= 5_000, "{done} are too few to tell");
+    assert!(grown < 4 << 20, "{grown} bytes for {done} strangers");
+    let sessions = || http(port, "/metrics").unwrap().lines().find(|line| line.starts_with("kith_sessions")).map(str::to_owned);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while sessions().as_deref() != Some("kith_sessions 0") {
+        assert!(Instant::now() < deadline, "somebody is left: {:?}", sessions());
+    }
+}
+
+/// Places of those who have not authenticated are bounded, and free again.
+#[tokio::test]
+async fn fault_15_strangers_at_once_are_bounded() {
+    let world = World::strangers();
+    let port = world.coops[0].port;
+    let mut held = Vec::new();
+    for _ in 0..UNAUTHENTICATED_MAX {
+        let mut socket = open(port, None).await.unwrap();
+        challenge(&mut socket).await;
+        held.push(socket);
+    }
+    assert_eq!(refusal(&mut open(port, None).await.unwrap()).await, Code::Busy);
+    held.truncate(UNAUTHENTICATED_MAX - 10);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while matches!(next(&mut open(port, None).await.unwrap()).await, Some(ToMember::Refused(_))) {
+        assert!(Instant::now() < deadline, "their places are not free");
+    }
+}
+
+#[tokio::test]
+async fn fault_10_17_and_25_broken_clients_are_refused_and_the_session_lives() {
     let world = World::two_coops();
     let room = world.shared_room();
     let port = world.coops[0].port;
@@ -136,10 +255,6 @@ async fn broken_clients_are_refused_and_the_session_lives() {
         assert!(matches!(frame, ToMember::Synced | ToMember::Refused(_)), "{frame:?}");
     }
 
-    // Fault 27: a page of somebody else's.
-    let Err(tungstenite::Error::Http(answer)) = open(port, Some("https://evil.example")).await else { panic!("not refused") };
-    assert_eq!(answer.status().as_u16(), 403);
-
     world.kith("H1", &["say", &room, "still here", "--wait", "held"]);
     assert!(http(port, "/metrics").is_some_and(|text| text.contains("kith_sessions") && !text.contains("alder")));
 }
@@ -160,7 +275,7 @@ async fn greet(port: u16, root: &SecretKey, name: &str, link_seed: u8, versions:
 }
 
 #[tokio::test]
-async fn strangers_on_the_link_are_refused_and_the_link_lives() {
+async fn fault_12_and_32_strangers_on_the_link_are_refused_and_the_link_lives() {
     let world = World::two_coops();
     let room = world.shared_room();
     let port = world.coops[0].link_port;

@@ -19,6 +19,7 @@ use kith_protocol::log::note::Note;
 use kith_protocol::log::{self, Header};
 use kith_protocol::member::{Entries, ToMember};
 use kith_protocol::mls_framing;
+use kith_protocol::ratchet_tree::{restore, shorten};
 use kith_relay::room::view::GroupView;
 
 /// The room of everything here that needs one.
@@ -28,7 +29,7 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("to_server", to_server),
     ("to_member", to_member),
     ("link", link),
@@ -42,6 +43,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("snapshots", snapshots),
     ("group_view", group_view),
     ("agreement", agreement),
+    ("ratchet_tree", ratchet_tree),
 ];
 
 /// What decodes is encoded again, and that decodes to the same.
@@ -181,10 +183,12 @@ pub fn agreement(data: &[u8]) {
 /// What a co-op reads back from its disk.
 pub fn snapshots(data: &[u8]) {
     is_stable(data, codec::decode_room_snapshot, codec::encode_room_snapshot);
-    is_stable(data, codec::decode_group_snapshot, codec::encode_group_snapshot);
+    is_stable(data, |bytes| codec::decode_group_snapshot(ROOM, bytes), codec::encode_group_snapshot);
     if let Ok(attestation) = codec::decode_attestation(ROOM, data) {
         assert_eq!(codec::encode_attestation(&attestation), data);
     }
+    is_stable(data, codec::decode_vote, codec::encode_vote);
+    is_stable(data, codec::decode_succession, codec::encode_succession);
 }
 
 /// A server's public view of a group. The first byte chooses: 0 opens one from a pair of GroupInfo (after its length, two
@@ -206,6 +210,18 @@ pub fn group_view(data: &[u8]) {
             let _ = REAL.with(|view| view.stage(commit).map(|staged| staged.facts));
         }
         None => {}
+    }
+}
+
+/// A ratchet tree, whole or in short form.
+pub fn ratchet_tree(data: &[u8]) {
+    let senders = [Pseudonym([9; 16])];
+    for tree in [Ok(data.to_vec()), restore(data, &senders)].into_iter().flatten() {
+        if let Ok(short) = shorten(&tree, &senders) {
+            assert_eq!(restore(&short, &senders), Ok(tree));
+        } else {
+            assert_eq!(tree, data, "what was restored has a short form");
+        }
     }
 }
 

@@ -1,140 +1,303 @@
-//! What must hold in the end of every run.
+//! What must hold in the end of every run. What can be seen as it happens is [`crate::witness`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
+use kith_client::core::Core;
 use kith_client::core::timeline::RowContent;
-use kith_protocol::content::Content;
-use kith_protocol::ids::{RoomId, Seq};
+use kith_protocol::ids::{CoopName, Pseudonym, RoomId};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
-use kith_storage::{LogRow, RoomLog};
+use kith_storage::{LogRow, Neighbours, Outbox, RoomLog};
 
+use crate::script::{Circle, said_in, short};
+use crate::witness::shows;
 use crate::world::World;
 
-fn log(world: &World, coop: usize) -> Vec<LogRow> {
-    let store = &world.coops[coop].store;
-    let rooms = store.rooms().now_or_never().expect("the model never pends").expect("rooms");
-    let Some(room) = rooms.iter().find(|row| Some(row.id) == world.room) else { return Vec::new() };
-    store.entries(room.number, Seq(0), usize::MAX, usize::MAX).now_or_never().expect("the model never pends").expect("entries")
+/// Something that must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// A room has one log, everywhere, without gaps, each sender's entries in their order.
+    OneLog,
+    /// An epoch is ended by one commit.
+    OneCommit,
+    /// No server stores anything that only members may see.
+    NothingReadable,
+    /// Checkpoints are over the log beside which they are stored, and signed by whom they say.
+    Checkpoints,
+    /// What a co-op said that it holds, it holds after a crash.
+    Held,
+    /// No honest member has cause to distrust an honest co-op.
+    Trust,
+    /// All members read the same history from their join on.
+    SameHistory,
+    /// What was acknowledged is there once, in the order in which its author said it.
+    NothingLost,
+    /// Who is in the group is a member who knows it.
+    NoGhosts,
+    /// After the last fault everything comes to rest.
+    Converges,
+    /// No machine asks for what cannot be done.
+    Machines,
 }
 
-fn headers(world: &World, coop: usize) -> Vec<Header> {
-    log(world, coop).iter().map(|row| Header::decode(&row.header).expect("a stored header")).collect()
+/// What did not hold, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub check: Check,
+    pub what: String,
 }
 
-/// Every decision: which entry got which place.
-pub fn trace(world: &World) -> Vec<String> {
-    let line = |h: &Header| format!("{} {:?} {} {} {} {}", h.seq, h.kind, h.epoch, h.id.sender, h.id.counter.number, h.body_hash);
-    headers(world, 0).iter().map(line).collect()
-}
-
-fn unread(world: &World, room: &RoomId) -> Option<String> {
-    let size = log(world, 0).len() as u64;
-    if log(world, 1).len() as u64 != size {
-        return Some(format!("the mirror has {} entries of {size}", log(world, 1).len()));
+impl Violation {
+    pub fn new(check: Check, what: String) -> Self {
+        Self { check, what }
     }
-    for (number, member) in world.members.iter().enumerate() {
-        let state = member.core.room_state(room)?;
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} does not hold: {}", self.check, self.what)
+    }
+}
+
+fn no<T>(check: Check, what: String) -> Result<T, Violation> {
+    Err(Violation::new(check, what))
+}
+
+/// Whom the newest term that any co-op knows seated; a co-op that is down counts by its store when it is up again.
+pub fn hub_of(world: &World, circle: &Circle) -> usize {
+    let rooms = world.coops.iter().filter_map(|coop| coop.room(&circle.id));
+    let newest = rooms.filter(|room| room.log().is_some()).max_by_key(|room| room.term());
+    let name = newest.map(|room| room.hub.name.clone());
+    let at = name.and_then(|name| world.coops.iter().position(|coop| coop.id.name == name));
+    at.unwrap_or(world.members[circle.creator].coop)
+}
+
+/// Members of the room at that co-op keep it in touch with the hub, as far as the hub knows.
+fn is_holder(world: &World, circle: &Circle, name: &CoopName) -> bool {
+    let hub = world.coops[hub_of(world, circle)].room(&circle.id);
+    hub.and_then(|room| room.log()).is_some_and(|log| log.has_leaf_of(name))
+}
+
+/// Why a world is not at rest; `None`: it is.
+pub fn unrest(world: &World) -> Option<String> {
+    world.circles.iter().find_map(|circle| unrest_in(world, circle).map(|why| format!("{}: {why}", short(&circle.id))))
+}
+
+pub fn is_at_rest(world: &World) -> bool {
+    unrest(world).is_none()
+}
+
+fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
+    let room = world.coops[hub_of(world, circle)].room(&circle.id);
+    let Some(size) = room.map(|room| room.durable()) else { return Some("the hub does not have it".to_owned()) };
+    for (at, coop) in world.coops.iter().enumerate() {
+        let Some(copy) = coop.room(&circle.id) else { continue };
+        if (copy.durable() != size && is_holder(world, circle, &coop.id.name)) || copy.size() != copy.durable() {
+            return Some(format!("co-op {at} has {} entries of {size}", copy.durable()));
+        }
+        let pending = coop.store.pending(copy.number).now_or_never().expect("the model never pends").expect("pending");
+        if !pending.is_empty() {
+            return Some(format!("co-op {at} still has {} entries for the hub", pending.len()));
+        }
+    }
+    for member in &circle.invited {
+        let core = &world.members[*member].core;
+        let Some(state) = core.room_state(&circle.id) else { continue };
         let waiting = state.outbox.iter().filter(|item| item.seq.is_none()).count();
-        if state.size != size || waiting > 0 {
-            return Some(format!("member {number} has {} entries of {size} and {waiting} in its outbox", state.size));
+        match core.phase_name(&circle.id) {
+            "left" => {}
+            "active" if state.size == size && waiting == 0 => {}
+            phase => return Some(format!("member {member} ({phase}) has {} entries of {size} and {waiting} in its outbox", state.size)),
         }
     }
     None
 }
 
-pub fn is_at_rest(world: &World) -> bool {
-    world.room.is_some_and(|room| unread(world, &room).is_none())
+/// Every check. Returns how many messages were acknowledged.
+pub fn all(world: &mut World) -> Result<usize, Violation> {
+    for check in [Check::OneCommit, Check::OneLog, Check::Checkpoints, Check::NothingReadable, Check::NoGhosts, Check::SameHistory] {
+        one(world, check)?;
+    }
+    one(world, Check::NothingLost)?;
+    Ok(world.members.iter().flat_map(|member| &member.said).filter(|said| said.acknowledged).count())
 }
 
-/// Why it did not come to rest.
-pub fn unrest(world: &World) -> String {
-    let why = world.room.and_then(|room| unread(world, &room)).unwrap_or_default();
-    format!("it did not come to rest: {why}")
+/// One of those that can be made when all is over; the others are made on the way.
+pub fn one(world: &mut World, check: Check) -> Result<(), Violation> {
+    for at in 0..world.circles.len() {
+        match check {
+            Check::OneLog => one_log(world, &world.circles[at])?,
+            Check::OneCommit => one_commit_an_epoch(world, &world.circles[at])?,
+            Check::Checkpoints => checkpoints(world, &world.circles[at])?,
+            Check::NothingReadable => nothing_readable(world, &world.circles[at])?,
+            Check::NoGhosts => no_ghosts(world, at)?,
+            Check::SameHistory => same_history(world, at)?,
+            Check::NothingLost => nothing_lost(world, at)?,
+            Check::Held | Check::Trust | Check::Converges | Check::Machines => {}
+        }
+    }
+    Ok(())
 }
 
-/// All checks. Returns how many messages were acknowledged.
-pub fn check(world: &mut World) -> Result<usize, String> {
-    let room = world.room.ok_or("there is no room")?;
-    one_log(world)?;
-    one_commit_an_epoch(world)?;
-    nothing_readable(world)?;
-    let timelines = same_timelines(world, &room)?;
-    nothing_lost_or_doubled(world, &timelines)
+fn headers(rows: &[LogRow]) -> Vec<Header> {
+    rows.iter().map(|row| Header::decode(&row.header).expect("a stored header")).collect()
 }
 
-/// Hub and mirror have the same log, and it is one tree.
-fn one_log(world: &World) -> Result<(), String> {
-    let logs = [headers(world, 0), headers(world, 1)];
-    if logs[0] != logs[1] {
-        return Err("hub and mirror have different logs".to_owned());
+/// Each co-op's log is the hub's or its beginning, and each sender's entries follow each other.
+fn one_log(world: &World, circle: &Circle) -> Result<(), Violation> {
+    let hub = headers(&world.coops[hub_of(world, circle)].log(&circle.id));
+    for (at, coop) in world.coops.iter().enumerate() {
+        let log = headers(&coop.log(&circle.id));
+        let is_whole = log.len() == hub.len() || !is_holder(world, circle, &coop.id.name);
+        if !is_whole || hub.get(..log.len()) != Some(&log[..]) {
+            return no(Check::OneLog, format!("co-op {at} has another log of {} than its hub", short(&circle.id)));
+        }
     }
     let mut counters = BTreeMap::new();
-    let mut frontier = Frontier::default();
-    for (at, header) in logs[0].iter().enumerate() {
-        frontier.push(leaf_hash(&header.encode()));
+    for (at, header) in hub.iter().enumerate() {
         if header.seq.0 != at as u64 {
-            return Err(format!("entry {at} says that it is {}", header.seq));
+            return no(Check::OneLog, format!("entry {at} says that it is {}", header.seq));
         }
         let last = counters.insert((header.id.sender, header.id.counter.device), header.id.counter.number);
         if last.unwrap_or(0) + 1 != header.id.counter.number {
-            return Err(format!("entry {at} breaks its sender's order"));
+            return no(Check::OneLog, format!("entry {at} breaks its sender's order"));
         }
     }
     Ok(())
 }
 
-fn one_commit_an_epoch(world: &World) -> Result<(), String> {
-    let commits: Vec<u64> = headers(world, 0).iter().filter(|header| header.kind == Kind::Commit).map(|header| header.epoch.0).collect();
+fn one_commit_an_epoch(world: &World, circle: &Circle) -> Result<(), Violation> {
+    let log = headers(&world.coops[hub_of(world, circle)].log(&circle.id));
+    let commits: Vec<u64> = log.iter().filter(|header| header.kind == Kind::Commit).map(|header| header.epoch.0).collect();
     let unique: BTreeSet<u64> = commits.iter().copied().collect();
-    if unique.len() == commits.len() { Ok(()) } else { Err(format!("two commits for one epoch: {commits:?}")) }
+    if unique.len() == commits.len() { Ok(()) } else { no(Check::OneCommit, format!("two commits for one epoch: {commits:?}")) }
 }
 
-/// No server has what was said, in any row.
-fn nothing_readable(world: &World) -> Result<(), String> {
-    let canaries = [&b"words that only members may see"[..], b"the room of this run", b"member 0"];
-    for coop in 0..2 {
-        for row in log(world, coop) {
-            for bytes in [&row.body, &row.group_info, &row.header] {
-                if canaries.iter().any(|canary| bytes.windows(canary.len()).any(|window| window == *canary)) {
-                    return Err("a server can read what was said".to_owned());
-                }
+/// The newest checkpoint of each co-op is over the rows that it serves.
+fn checkpoints(world: &World, circle: &Circle) -> Result<(), Violation> {
+    for (at, coop) in world.coops.iter().enumerate() {
+        let mut frontier = Frontier::default();
+        coop.log(&circle.id).iter().for_each(|row| drop(frontier.push(leaf_hash(&row.header))));
+        let Some(row) = coop.stored_room(&circle.id) else { continue };
+        let state = coop.store.room_state(row.number).now_or_never().expect("the model never pends").expect("a state");
+        let Some(bytes) = state.checkpoint else { continue };
+        let checkpoint = kith_protocol::codec::decode_attestation(circle.id, &bytes).expect("a stored checkpoint").checkpoint;
+        if (checkpoint.size, checkpoint.root) != (frontier.size(), frontier.root()) {
+            return no(Check::Checkpoints, format!("co-op {at}'s newest checkpoint of {} is of another log", short(&circle.id)));
+        }
+    }
+    Ok(())
+}
+
+fn nothing_readable(world: &World, circle: &Circle) -> Result<(), Violation> {
+    for (at, coop) in world.coops.iter().enumerate() {
+        let mut stored: Vec<Vec<u8>> = Vec::new();
+        for row in coop.log(&circle.id) {
+            stored.extend([row.header, row.body, row.group_info].map(|bytes| bytes.to_vec()));
+        }
+        if let Some(row) = coop.stored_room(&circle.id) {
+            let state = coop.store.room_state(row.number).now_or_never().expect("the model never pends").expect("a state");
+            stored.extend([state.snapshot, state.group, state.checkpoint, state.marked].into_iter().flatten().map(|bytes| bytes.to_vec()));
+        }
+        let neighbours = coop.store.neighbours().now_or_never().expect("the model never pends").expect("neighbours");
+        stored.extend(neighbours.into_iter().map(|row| row.address.into_bytes()));
+        if stored.iter().any(|bytes| shows(bytes)) {
+            return no(Check::NothingReadable, format!("co-op {at} stores what was said in {}", short(&circle.id)));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever the group counts is a device that is in the room, and the other way round.
+fn no_ghosts(world: &mut World, at: usize) -> Result<(), Violation> {
+    let (room, creator) = (world.circles[at].id, world.circles[at].creator);
+    let Ok(members) = world.members[creator].core.members(&room) else { return Ok(()) };
+    let listed: BTreeSet<Pseudonym> = members.into_iter().map(|member| member.pseudonym).collect();
+    let active = |core: &Core| core.phase_name(&room) == "active";
+    let cores = world.members.iter().map(|member| &member.core);
+    let there: BTreeSet<Pseudonym> =
+        cores.filter(|core| active(core)).filter_map(|core| core.room_state(&room)).map(|state| Pseudonym(state.pseudonym)).collect();
+    if listed == there {
+        return Ok(());
+    }
+    let what = format!("{} lists {} members, {} devices are in it", short(&room), listed.len(), there.len());
+    no(Check::NoGhosts, what)
+}
+
+/// What a room's members can read, by place.
+type History = BTreeMap<u64, String>;
+
+fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
+    let mut history = History::new();
+    for row in world.members[member].timeline(room) {
+        let seq = row.seq.map_or(0, |seq| seq.0);
+        if let RowContent::Unreadable(why) = &row.content {
+            return no(Check::SameHistory, format!("member {member} cannot read {seq} of {}: {why}", short(room)));
+        }
+        if let Some(text) = said_in(&row.content) {
+            history.insert(seq, text.to_owned());
+        }
+    }
+    Ok(history)
+}
+
+/// From its join on every member has every row, and reads there what all others read.
+fn same_history(world: &mut World, at: usize) -> Result<(), Violation> {
+    let room = world.circles[at].id;
+    let log = headers(&world.coops[hub_of(world, &world.circles[at])].log(&room));
+    let whole = whole_history(world, at)?;
+    for member in world.circles[at].invited.clone() {
+        let Some(state) = world.members[member].core.room_state(&room) else { continue };
+        let (joined, epoch, size) = (state.joined_at, state.joined_epoch, state.size);
+        // Whoever never came in, or has been removed and then lost its copy, has nothing to be compared.
+        if joined == 0 && epoch == 0 && member != world.circles[at].creator {
+            continue;
+        }
+        let rows = world.members[member].stored_headers(&room).into_iter().map(|(seq, _)| seq);
+        if rows.filter(|seq| *seq >= joined).ne(joined..size) {
+            return no(Check::SameHistory, format!("member {member} lacks rows of {}", short(&room)));
+        }
+        let read = history_of(world, member, &room)?;
+        for (seq, text) in &whole {
+            let concerns = (joined..size).contains(seq) && log.get(*seq as usize).is_some_and(|header| header.epoch.0 >= epoch);
+            if concerns && read.get(seq) != Some(text) {
+                return no(Check::SameHistory, format!("member {member} reads {:?} at {seq}, not {text:?}", read.get(seq)));
             }
         }
     }
     Ok(())
 }
 
-/// Every member decrypts the same history from when all were there. Returns the texts, in order, of each.
-fn same_timelines(world: &mut World, room: &RoomId) -> Result<Vec<Vec<String>>, String> {
-    let mut timelines = Vec::new();
-    for number in 0..world.members.len() {
-        let mut texts = Vec::new();
-        for row in world.members[number].timeline(room) {
-            match row.content {
-                RowContent::Content(Content::Text(text)) => texts.push(text),
-                RowContent::Unreadable(why) => return Err(format!("member {number} cannot read {:?}: {why}", row.seq)),
-                _ => {}
-            }
-        }
-        timelines.push(texts);
+/// What anybody reads, all taken together.
+fn whole_history(world: &mut World, at: usize) -> Result<History, Violation> {
+    let room = world.circles[at].id;
+    let mut whole = History::new();
+    for member in world.circles[at].invited.clone() {
+        whole.extend(history_of(world, member, &room)?);
     }
-    if timelines.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Err("members read different histories".to_owned());
-    }
-    Ok(timelines)
+    Ok(whole)
 }
 
-fn nothing_lost_or_doubled(world: &World, timelines: &[Vec<String>]) -> Result<usize, String> {
-    let history = timelines.first().ok_or("nobody is there")?;
-    let mut acknowledged = 0;
-    for said in world.members.iter().flat_map(|member| &member.said) {
-        let times = history.iter().filter(|text| **text == said.text).count();
-        acknowledged += usize::from(said.acknowledged);
-        if times > 1 || (said.acknowledged && times == 0) {
-            return Err(format!("{:?} stands {times} times in the history (acknowledged: {})", said.text, said.acknowledged));
+fn nothing_lost(world: &mut World, at: usize) -> Result<(), Violation> {
+    let room = world.circles[at].id;
+    let whole = whole_history(world, at)?;
+    let mut places: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    whole.iter().for_each(|(seq, text)| places.entry(text).or_default().push(*seq));
+    for (number, member) in world.members.iter().enumerate() {
+        let mut last = 0;
+        for said in member.said.iter().filter(|said| said.room == room) {
+            let found = places.get(said.text.as_str()).map_or(&[][..], Vec::as_slice);
+            match found {
+                [] if said.acknowledged => {
+                    return no(Check::NothingLost, format!("{:?} of member {number} was acknowledged and is gone", said.text));
+                }
+                [] => {}
+                [place] if *place <= last => return no(Check::NothingLost, format!("{:?} of member {number} is out of order", said.text)),
+                [place] => last = *place,
+                _ => return no(Check::NothingLost, format!("{:?} of member {number} is there {} times", said.text, found.len())),
+            }
         }
     }
-    Ok(acknowledged)
+    Ok(())
 }

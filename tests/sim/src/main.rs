@@ -1,9 +1,51 @@
-//! `cargo xtask sim`: runs seeds, and says how to repeat one that failed.
+//! `cargo xtask sim`: runs seeds, says how to repeat one that failed, and what all of it came to.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kith_sim::{Plan, run};
+use kith_sim::{Outcome, Plan, run};
+
+const HOUR_MS: f64 = 3_600_000.0;
+
+/// What all seeds came to together.
+#[derive(Default)]
+struct Sum {
+    faults: BTreeMap<&'static str, u64>,
+    /// Hours of all servers, virtual.
+    server_hours: f64,
+    entries: u64,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        for (kind, times) in &outcome.faults {
+            *self.faults.entry(kind).or_default() += times;
+        }
+        self.server_hours += outcome.plan.coops as f64 * outcome.virtual_ms as f64 / HOUR_MS;
+        self.entries += outcome.entries;
+        self.frames += outcome.traffic.session_frames + outcome.traffic.link_frames;
+        self.bytes += outcome.traffic.session_bytes + outcome.traffic.link_bytes;
+    }
+
+    fn print(&self, took: Duration) {
+        println!("faults:");
+        for (kind, times) in &self.faults {
+            println!("  {times:>8} {kind}");
+        }
+        let (hours, minutes) = (self.server_hours, took.as_secs_f64() / 60.0);
+        println!("{hours:.1} virtual server-hours, {:.1} a minute of one core", hours / minutes);
+        let a_server_hour = |what: u64| what as f64 / hours;
+        println!(
+            "a server-hour carries {:.1} entries, {:.1} frames, {:.0} bytes",
+            a_server_hour(self.entries),
+            a_server_hour(self.frames),
+            a_server_hour(self.bytes)
+        );
+    }
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -13,30 +55,40 @@ fn main() -> ExitCode {
     let seeds: Vec<u64> = match value("--seed") {
         Some(seed) => vec![seed],
         None => {
-            let base = clock % 1_000_000_000;
+            let base = value("--from").unwrap_or(clock % 1_000_000_000);
             println!("seeds from {base}");
             (0..value("--seeds").unwrap_or(20)).map(|i| base + i).collect()
         }
     };
     let begun = Instant::now();
-    let mut failed = 0;
+    let (mut failed, mut sum) = (0, Sum::default());
     for seed in &seeds {
-        // One run in ten is larger.
-        let plan = if seed % 10 == 0 { Plan { members: 6, messages: 60, ..Plan::default() } } else { Plan::default() };
+        let plan = Plan::of_seed(*seed);
+        let since = Instant::now();
         match run(*seed, plan) {
-            Ok(outcome) => println!(
-                "seed {seed}: {} entries, {} acknowledged, {:?}, at rest after {} ms",
-                outcome.trace.len(),
-                outcome.acknowledged,
-                outcome.faults,
-                outcome.rest_ms
-            ),
-            Err(why) => {
+            Ok(outcome) => {
+                println!(
+                    "seed {seed}: {} co-ops, {} members, {} rooms, {} entries, {} acknowledged, {} faults in {:.1} h, at rest after {} ms ({:.2} s)",
+                    plan.coops,
+                    plan.members,
+                    plan.rooms,
+                    outcome.entries,
+                    outcome.acknowledged,
+                    outcome.faults.values().sum::<u64>(),
+                    outcome.virtual_ms as f64 / HOUR_MS,
+                    outcome.rest_ms,
+                    since.elapsed().as_secs_f32()
+                );
+                sum.add(&outcome);
+            }
+            Err(failure) => {
                 failed += 1;
-                println!("seed {seed}: FAILED: {why}\n  again: cargo xtask sim --seed {seed}");
+                println!("seed {seed}: FAILED: {failure}\n  again: cargo xtask sim --seed {seed}");
             }
         }
     }
-    println!("{} seeds, {failed} failed, {:.1} s", seeds.len(), begun.elapsed().as_secs_f32());
+    let took = begun.elapsed();
+    sum.print(took);
+    println!("{} seeds, {failed} failed, {:.1} s", seeds.len(), took.as_secs_f32());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

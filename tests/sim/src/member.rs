@@ -2,17 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use kith_client::core::machine::is_loaded;
-use kith_client::core::{Core, Effect, Event, ItemState, VerifyReport};
-use kith_protocol::ids::{ConnectionId, RoomId};
+use kith_client::core::machine::{is_loaded, row_key};
+use kith_client::core::{Core, Effect, Event, ItemState, Row, VerifyReport};
+use kith_protocol::ids::{ConnectionId, RoomId, UnixSeconds};
 use kith_protocol::member::ToServer;
+
+use crate::coop::wall;
 
 /// Something that was said, and how far it is known to have come.
 #[derive(Debug, Clone)]
 pub struct Said {
+    pub room: RoomId,
     pub item: u64,
     pub text: String,
     pub acknowledged: bool,
+}
+
+/// What came of a step of the core.
+#[derive(Debug, Default)]
+pub struct Step {
+    pub sends: Vec<ToServer>,
+    pub events: Vec<Event>,
 }
 
 pub struct Member {
@@ -23,19 +33,41 @@ pub struct Member {
     pub said: Vec<Said>,
     /// Counts its lives.
     pub life: u64,
+    /// Its clock is off by that much, seconds.
+    pub skew_s: i64,
+    /// Tries to connect that failed since the last one that did not.
+    pub failures: u32,
+    /// A try to connect, and a look at what was refused for now, are already to come.
+    pub connecting: bool,
+    pub ticking: bool,
     /// What its audits came to.
     pub reports: Vec<VerifyReport>,
 }
 
 impl Member {
-    pub fn new(coop: usize, seed: [u8; 32]) -> Self {
-        let core = Core::load(seed, []).expect("nothing to be damaged");
-        Self { coop, core, disk: BTreeMap::new(), connection: None, said: Vec::new(), life: 0, reports: Vec::new() }
+    pub fn new(coop: usize, seed: [u8; 32], skew_s: i64) -> Self {
+        Self {
+            coop,
+            core: Core::load(seed, []).expect("nothing to be damaged"),
+            disk: BTreeMap::new(),
+            connection: None,
+            said: Vec::new(),
+            life: 0,
+            skew_s,
+            failures: 0,
+            connecting: false,
+            ticking: false,
+            reports: Vec::new(),
+        }
+    }
+
+    pub fn wall(&self, now: u64) -> UnixSeconds {
+        wall(now, self.skew_s)
     }
 
     /// Carries out what the core wants: persist, then send. With `torn`, the process dies right after persisting.
-    pub fn take_effects(&mut self, torn: bool) -> Vec<ToServer> {
-        let mut sends = Vec::new();
+    pub fn take_effects(&mut self, torn: bool) -> Step {
+        let mut step = Step::default();
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Persist(delta) => {
@@ -46,12 +78,19 @@ impl Member {
                         }
                     }
                 }
-                Effect::Send(frame) if !torn => sends.push(frame),
+                Effect::Load { room, from } => {
+                    let prefix = [&b"t"[..], &room.0].concat();
+                    let rows = self.disk.range(row_key(&room, from)..).take_while(|(key, _)| key.starts_with(&prefix));
+                    let rows: Vec<Vec<u8>> = rows.map(|(_, value)| value.clone()).collect();
+                    self.core.handle_rows(&room, &rows);
+                }
+                Effect::Send(frame) if !torn => step.sends.push(frame),
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),
+                Effect::Event(event) if !torn => step.events.push(event),
                 Effect::Send(_) | Effect::Event(_) => {}
             }
         }
-        sends
+        step
     }
 
     /// The process dies and starts again from its disk.
@@ -60,28 +99,31 @@ impl Member {
         self.core = Core::load(seed, entries).expect("what was persisted can be read");
         self.connection = None;
         self.life += 1;
+        (self.connecting, self.ticking) = (false, false);
     }
 
     /// Notes what has been acknowledged by now.
-    pub fn note_acks(&mut self, room: &RoomId) {
-        for said in self.said.iter_mut().filter(|said| !said.acknowledged) {
-            let state = self.core.item_state(room, said.item);
+    pub fn note_acks(&mut self) {
+        for said in self.said.iter_mut().rev().filter(|said| !said.acknowledged) {
+            let state = self.core.item_state(&said.room, said.item);
             said.acknowledged = matches!(state, ItemState::Stored | ItemState::Ordered(_) | ItemState::Held { .. });
         }
     }
 
     /// Headers in its own timeline.
     pub fn stored_headers(&self, room: &RoomId) -> Vec<(u64, Vec<u8>)> {
+        self.stored(room).map(|(_, value)| Core::row_header(value).expect("a stored row can be read")).collect()
+    }
+
+    /// Rows of the timeline as they lie on its disk.
+    pub fn stored(&self, room: &RoomId) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
         let prefix = [&b"t"[..], &room.0].concat();
-        let rows = self.disk.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-        rows.map(|(_, value)| Core::row_header(value).expect("a stored row can be read")).collect()
+        self.disk.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix))
     }
 
     /// Rows of the timeline, as they are shown.
-    pub fn timeline(&mut self, room: &RoomId) -> Vec<kith_client::core::Row> {
-        let prefix = [&b"t"[..], &room.0].concat();
-        let values: Vec<Vec<u8>> =
-            self.disk.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix)).map(|(_, value)| value.clone()).collect();
+    pub fn timeline(&mut self, room: &RoomId) -> Vec<Row> {
+        let values: Vec<Vec<u8>> = self.stored(room).map(|(_, value)| value.clone()).collect();
         values.iter().filter_map(|value| self.core.row(room, value).expect("a stored row can be read")).collect()
     }
 }

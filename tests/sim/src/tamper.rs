@@ -1,25 +1,95 @@
-//! A store in which one byte is not what was written.
+//! A store from which something else is read than what was written.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kith_protocol::ids::{DeviceHandle, EntryId, Hash, PublicKey, RoomNumber, Seq};
+use kith_protocol::log::Header;
 use kith_protocol::log::merkle::NodeId;
+use kith_storage::fault::Faulty;
 use kith_storage::memory::Memory;
 use kith_storage::{
     DeviceRow, LogRow, Members, MembershipRow, NeighbourRow, Neighbours, Outbox, Result, RoomLog, RoomRow, RoomState, Write, Writer,
 };
 
-/// Which byte.
+use crate::script::SECRET;
+
+/// What is not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tamper {
-    Header { seq: u64, at: usize },
-    Checkpoint { at: usize },
-    Marked { at: usize },
+    /// One byte of a header that is served for verification.
+    Header {
+        seq: u64,
+        at: usize,
+    },
+    /// One byte of the room's stored state.
+    Checkpoint {
+        at: usize,
+    },
+    Marked {
+        at: usize,
+    },
+    /// One byte of an entry.
+    Body {
+        seq: u64,
+    },
+    /// An entry and the next have changed places.
+    Swapped {
+        seq: u64,
+    },
+    /// An entry is not there.
+    Missing {
+        seq: u64,
+    },
+    /// An entry says that it is of the epoch before.
+    Epoch {
+        seq: u64,
+    },
+    /// What was said stands there in the clear.
+    Text {
+        seq: u64,
+    },
+}
+
+impl Tamper {
+    /// What is read of a log from `from` on.
+    fn rows(self, from: Seq, rows: &mut Vec<LogRow>) {
+        let at = |seq: u64| seq.checked_sub(from.0).map(|index| index as usize).filter(|index| *index < rows.len());
+        match self {
+            Self::Body { seq } => {
+                if let Some(at) = at(seq) {
+                    rows[at].body = flip(&rows[at].body, rows[at].body.len() / 2);
+                }
+            }
+            Self::Swapped { seq } => {
+                if let (Some(at), Some(next)) = (at(seq), at(seq + 1)) {
+                    rows.swap(at, next);
+                }
+            }
+            Self::Missing { seq } => {
+                if let Some(at) = at(seq) {
+                    rows.remove(at);
+                }
+            }
+            Self::Epoch { seq } => {
+                if let Some(at) = at(seq) {
+                    let mut header = Header::decode(&rows[at].header).expect("a stored header");
+                    header.epoch.0 -= 1;
+                    rows[at].header = header.encode().to_vec().into();
+                }
+            }
+            Self::Text { seq } => {
+                if let Some(at) = at(seq) {
+                    rows[at].body = Bytes::from_static(SECRET.as_bytes());
+                }
+            }
+            Self::Header { .. } | Self::Checkpoint { .. } | Self::Marked { .. } => {}
+        }
+    }
 }
 
 /// The store as a server sees it.
 pub struct View<'a> {
-    pub store: &'a Memory,
+    pub store: &'a Faulty<Memory>,
     pub tamper: Option<Tamper>,
 }
 
@@ -53,7 +123,11 @@ impl RoomLog for View<'_> {
         Ok(state)
     }
     async fn entries(&self, room: RoomNumber, from: Seq, rows_max: usize, bytes_max: usize) -> Result<Vec<LogRow>> {
-        self.store.entries(room, from, rows_max, bytes_max).await
+        let mut rows = self.store.entries(room, from, rows_max, bytes_max).await?;
+        if let Some(tamper) = self.tamper {
+            tamper.rows(from, &mut rows);
+        }
+        Ok(rows)
     }
     async fn headers(&self, room: RoomNumber, from: Seq, max: usize) -> Result<Vec<Bytes>> {
         let mut headers = self.store.headers(room, from, max).await?;

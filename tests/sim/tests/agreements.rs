@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kith_federation::agreement::State;
-use kith_protocol::agreement::{Agreement, Line, Rooms, RootSuccession, Terms};
 use kith_protocol::admission::fetch_statement;
+use kith_protocol::agreement::{Agreement, Line, Rooms, RootSuccession, Terms};
 use kith_protocol::codec::{Encoding, decode_agreement_record, decode_link, decode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, Epoch, Millis, Pseudonym, PublicKey, RoomId, Seq, UnixSeconds};
@@ -41,7 +41,17 @@ impl Pair {
         let coops = [Coop::new("alder.test", [1; 32], 0), Coop::new("birch.test", [2; 32], 0)];
         let ids = [coops[0].id.clone(), coops[1].id.clone()];
         let link_keys = [coops[0].link_key, coops[1].link_key];
-        Self { coops, ids, link_keys, wall: WALL, connections: 0, wire: VecDeque::new(), sent: Vec::new(), replies: Vec::new(), to_members: Vec::new() }
+        Self {
+            coops,
+            ids,
+            link_keys,
+            wall: WALL,
+            connections: 0,
+            wire: VecDeque::new(),
+            sent: Vec::new(),
+            replies: Vec::new(),
+            to_members: Vec::new(),
+        }
     }
 
     fn neighbours(terms: [Option<Terms>; 2]) -> Self {
@@ -72,7 +82,7 @@ impl Pair {
                     _ => {}
                 }
             } else if let Some(writes) = machine.poll_commit() {
-                self.coops[who].commit(writes);
+                self.coops[who].commit(writes, None).expect("no fault is asked for");
                 self.coops[who].machine.as_mut().expect("it runs").handle(now, wall, Input::Committed);
             } else {
                 break;
@@ -226,7 +236,8 @@ fn adding_each_other_is_enough() {
     assert_eq!(agreement.verify(&pair.ids[0].key, &signed.theirs), Ok(()));
     assert_eq!(agreement.verify(&pair.ids[1].key, &signed.ours), Ok(()));
     // After a start from the disk as well.
-    pair.coops[1].start();
+    let now = (pair.wall - WALL) * 1_000;
+    pair.coops[1].start(now);
     pair.input(0, Input::LinkClosed { connection: ConnectionId(1) });
     pair.meet();
     assert_eq!(pair.how(), [UP, UP]);
@@ -266,7 +277,8 @@ fn a_suspension_takes_effect_at_once_and_says_why() {
     assert_eq!(told.reason.as_str(), "too much spam");
     assert_eq!(told.verify(&pair.ids[0].key, &pair.ids[0].name, &pair.ids[1].name), Ok(()));
     // A new connection gets as far as the notice; also after a start.
-    pair.coops[0].start();
+    let now = (pair.wall - WALL) * 1_000;
+    pair.coops[0].start(now);
     pair.sent.clear();
     pair.meet();
     assert_eq!(pair.how(), [(State::Suspended, false); 2]);
@@ -310,7 +322,8 @@ fn a_root_key_changes_while_the_link_is_up() {
     let signed = record.signed.unwrap();
     assert_eq!(Agreement::parse(&signed.document).unwrap().verify(&new.public(), &signed.theirs), Ok(()));
     // Long after the overlap both still know each other.
-    pair.coops[1].start();
+    let now = (pair.wall - WALL) * 1_000;
+    pair.coops[1].start(now);
     pair.wall += 400 * DAY_S;
     pair.input(0, Input::LinkClosed { connection: ConnectionId(pair.connections) });
     pair.meet();
@@ -347,7 +360,8 @@ fn the_old_key_is_refused_after_the_change() {
         let mut thief = Pair::strangers();
         thief.wall = pair.wall + days * DAY_S;
         thief.coops[1] = std::mem::replace(&mut pair.coops[1], Coop::new("cedar.test", [9; 32], 0));
-        thief.coops[1].start();
+        let now = (thief.wall - WALL) * 1_000;
+        thief.coops[1].start(now);
         assert!(matches!(thief.add(0, None, false), Reply::Done));
         if let Some(seed) = successor {
             thief.rotate(seed, 30);

@@ -13,6 +13,7 @@ use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::Group as Offered;
+use kith_protocol::ratchet_tree;
 use kith_protocol::sign::SecretKey;
 use kith_relay::room::{Order, Room};
 use kith_sim::World;
@@ -33,7 +34,8 @@ struct Scene {
 /// The hub's room after a start, open for one more join.
 fn scene() -> Scene {
     let world = World::calm(11).unwrap();
-    let (coop, invite) = (&world.coops[0], world.invite_link().unwrap().invite);
+    let coop = &world.coops[world.members[world.circles[0].creator].coop];
+    let invite = world.invite_link().unwrap().invite;
     let row = coop.store.rooms().now_or_never().unwrap().unwrap().remove(0);
     let state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
     let mut room = Room::restore(row, coop.id.name.clone(), &state).unwrap();
@@ -70,7 +72,8 @@ impl Scene {
         let hash = join.hash.map_or_else(|| hash_bytes(&offered.group_info), kith_protocol::ids::Hash);
         let admission = Admission::sign(join.invite, &self.room.id, &leaf.public(), hash, join.use_number);
         let scratch = Provider::new([join.who; 32]);
-        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &offered.tree, encode_admission(&admission)).unwrap();
+        let tree = ratchet_tree::restore(&offered.short_tree, &offered.senders).unwrap();
+        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &tree, encode_admission(&admission)).unwrap();
         Submission {
             room: self.room.id,
             id: EntryId { sender: who, counter: Counter { device: 0, number: 1 } },

@@ -11,7 +11,7 @@ const ATTESTATION_MAX: usize = 420;
 fn every_flipped_byte_is_noticed() {
     for member in 0..2 {
         let mut world = World::calm(5).unwrap();
-        let room = world.room.unwrap();
+        let room = world.circles[0].id;
         let stored = world.members[member].stored_headers(&room);
         let good = world.verify(member, None, stored.clone()).expect("a report");
         assert_eq!(good.problem, None);

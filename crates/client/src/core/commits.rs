@@ -6,7 +6,7 @@ use kith_protocol::log::pack::Unpacked;
 
 use super::facts::Facts;
 use super::machine::{Core, Event};
-use super::state::{Intent, Phase, RowWhat};
+use super::state::{Intent, Phase, RowWhat, Votes};
 use crate::mls::group::{Group, Handshake};
 
 impl Core {
@@ -74,7 +74,11 @@ impl Core {
     fn commit_took_effect(&mut self, room: &RoomId, entry: &Unpacked, facts: &CommitFacts) -> RowWhat {
         self.learn_members(room);
         let is_active = self.with_group(room, |group, _| Ok(group.is_active())).unwrap_or(false);
+        let votes = self.with_group(room, |group, _| Ok(group.context())).ok().flatten().map(|context| Votes::of(&context.voters));
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        let votes = votes.unwrap_or_else(|| state.voters.clone());
+        let has_new_voters = votes != state.voters;
+        state.voters_before = std::mem::replace(&mut state.voters, votes);
         state.epoch += 1;
         state.group_info_hash = entry.header.extra.0;
         let removed: Vec<[u8; 16]> = facts.removes.iter().map(|who| who.0).collect();
@@ -94,13 +98,15 @@ impl Core {
             return RowWhat::Removed(removed);
         }
         if let Some(state) = self.rooms.get_mut(room) {
-            // What was made for the epoch before, and has no place yet, is made anew if the hub no longer takes it.
+            // What was made for the epoch before, and has no place yet, is made anew if the hub no longer takes it: until its
+            // answer comes its counter is not another's.
             let left_is_empty = state.left.is_empty();
-            state.outbox.retain(|item| item.seq.is_some() || !matches!(item.intent, Intent::RemoveLeft) || !left_is_empty);
+            state.outbox.retain(|item| item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft) || !left_is_empty);
         }
         match (&facts.join, expelled.is_empty(), &facts.new_context) {
             (Some(join), _, _) => RowWhat::Joined(join.certificate.pseudonym.0),
             (None, false, _) => RowWhat::Removed(expelled),
+            (None, true, Some(_)) if has_new_voters => RowWhat::VotersChanged,
             (None, true, Some(_)) => RowWhat::InviteOpened,
             (None, true, None) => RowWhat::Nothing,
         }

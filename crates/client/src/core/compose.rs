@@ -5,11 +5,12 @@ use kith_protocol::content::Content;
 use kith_protocol::ids::{Coop, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use kith_protocol::invite_link::RoomLink;
 use kith_protocol::limits::INVITE_USES_MAX;
-use kith_protocol::room::{Action, may};
+use kith_protocol::log::voters::Voters;
+use kith_protocol::room::{Action, RoomContext, may};
 use kith_protocol::sign::SecretKey;
 
 use super::machine::{Core, CoreError};
-use super::state::{Intent, Phase};
+use super::state::{Intent, Phase, Votes};
 
 impl Core {
     /// Says something. Returns the outbox item.
@@ -49,6 +50,35 @@ impl Core {
         self.pump();
         self.finish();
         Ok((item, RoomLink { room: *room, holder: coop, invite, name }.render()))
+    }
+
+    /// Whose votes count in a room, as its members have agreed.
+    pub fn voters(&self, room: &RoomId) -> Result<Voters, CoreError> {
+        self.active(room).map(|state| state.voters.voters())
+    }
+
+    /// Changes whose votes count, by one co-op at a time. Returns the outbox item.
+    pub fn set_voters(&mut self, now: UnixSeconds, room: &RoomId, voters: &Voters) -> Result<u64, CoreError> {
+        self.now = now;
+        self.writable(room)?;
+        let who = Pseudonym(self.active(room)?.pseudonym);
+        let context = self.with_group(room, |group, _| Ok(group.context()))?.ok_or(CoreError::NotReady)?;
+        if !may(context.role(&who), Action::ChangeContext) {
+            return Err(CoreError::NotFacilitator);
+        }
+        let state = self.room(room)?;
+        let stranger = voters.names.iter().chain(&voters.tie_breaker).find(|name| !state.coops.contains_key(name.as_str()));
+        if let Some(name) = stranger {
+            return Err(CoreError::NoMembersThere(name.to_string()));
+        }
+        if !context.voters_may_become(voters) {
+            return Err(CoreError::OneVoterAtATime);
+        }
+        RoomContext { voters: voters.clone(), ..context }.check().map_err(|error| CoreError::Voters(error.to_string()))?;
+        let item = self.push_item(room, Intent::SetVoters(Votes::of(voters)))?;
+        self.pump();
+        self.finish();
+        Ok(item)
     }
 
     fn hub(&self, room: &RoomId) -> Result<Coop, CoreError> {

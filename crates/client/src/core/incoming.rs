@@ -6,12 +6,10 @@ use std::collections::VecDeque;
 use kith_protocol::codec;
 use kith_protocol::content::Content;
 use kith_protocol::frank::Franking;
-use kith_protocol::ids::{CoopName, Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::limits::PAST_EPOCHS_MAX;
-use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::{Unpacked, extra_of, unpack};
-use kith_protocol::log::voters::Voters;
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, ToServer};
 use kith_protocol::mls_framing;
@@ -30,14 +28,15 @@ const CURSOR_EVERY: u64 = 64;
 
 impl Core {
     /// This session's view of a room's log, begun where this device's copy stands.
-    fn view(&mut self, room: &RoomId) -> Option<&mut LogView> {
+    pub(super) fn view(&mut self, room: &RoomId) -> Option<&mut LogView> {
         let state = self.rooms.get(room)?;
         self.session.cursors.entry(*room).or_insert(state.size);
         let view = self.session.logs.entry(*room).or_insert_with(|| {
             let frontier = Self::applied(state);
             let roots = VecDeque::from([(frontier.size(), frontier.root())]);
             let senders = state.senders.iter().map(|who| Pseudonym(*who)).collect();
-            LogView { frontier, senders, roots, waiting: VecDeque::new(), early: None }
+            let hub = state.hub_name.parse().ok().map(|name| Coop { name, key: PublicKey(state.hub_key) });
+            LogView { frontier, senders, roots, waiting: VecDeque::new(), early: None, term: Self::term(state), hub }
         });
         Some(view)
     }
@@ -45,10 +44,14 @@ impl Core {
     pub(super) fn entries_came(&mut self, entries: &Entries) {
         let Some(room) = self.room_by_number(entries.room) else { return };
         let Some(state) = self.rooms.get(&room) else { return };
-        let (created, term) = (UnixSeconds(state.created), Self::term(state));
+        let created = UnixSeconds(state.created);
         // Where the server begins tells where it believes this device to be.
         let told = self.session.cursors.entry(room).or_insert(entries.first.0);
         *told = (*told).min(entries.first.0);
+        let Some(view) = self.view(&room) else { return };
+        if entries.term > view.term && !self.newer_term(&room, entries) {
+            return;
+        }
         let Some(view) = self.view(&room) else { return };
         let size = view.frontier.size();
         if entries.first.0 > size {
@@ -59,10 +62,12 @@ impl Core {
         }
         let mut senders = view.senders.clone();
         let unpacked = match unpack(entries, &room, created, &mut senders) {
-            Ok(unpacked) if entries.term == term => unpacked,
-            Ok(_) => return self.distrust(&room, "entries of another term".to_owned()),
+            Ok(unpacked) => unpacked,
             Err(error) => return self.distrust(&room, error.to_string()),
         };
+        if entries.term != view.term {
+            return self.distrust(&room, "entries of a term that has ended".to_owned());
+        }
         view.senders = senders;
         for entry in unpacked.into_iter().filter(|entry| entry.header.seq.0 >= size) {
             self.append(&room, entry);
@@ -81,14 +86,14 @@ impl Core {
     }
 
     /// The log here has a gap: the server sends it again from where it ends.
-    fn ask_again(&mut self, room: &RoomId, number: RoomNumber) {
+    pub(super) fn ask_again(&mut self, room: &RoomId, number: RoomNumber) {
         self.session.logs.remove(room);
         if let Some(size) = self.rooms.get(room).map(|state| state.size) {
             self.sends.push(ToServer::Open { room: number, from: Seq(size) });
         }
     }
 
-    fn append(&mut self, room: &RoomId, entry: Unpacked) {
+    pub(super) fn append(&mut self, room: &RoomId, entry: Unpacked) {
         let Some(view) = self.view(room) else { return };
         view.frontier.push(entry.leaf());
         view.roots.push_back((view.frontier.size(), view.frontier.root()));
@@ -98,7 +103,8 @@ impl Core {
         view.waiting.push_back(entry);
     }
 
-    /// An entry of this device is stored, or has its place: its header is rebuilt from what is in the outbox.
+    /// An entry of this device is stored, or has its place: its header is rebuilt from what is in the outbox, or from
+    /// the join that was handed in.
     pub(super) fn ack_came(&mut self, number: RoomNumber, counter: u64, ordered: Option<(Seq, u64)>) {
         let Some(room) = self.room_by_number(number) else { return };
         let device = self.device_number();
@@ -107,30 +113,42 @@ impl Core {
             item.stored |= item.made.as_ref().is_some_and(|made| made.counter <= counter);
         }
         let sender = Pseudonym(state.pseudonym);
-        let made = state.outbox.iter().find_map(|item| item.made.clone().filter(|made| made.counter == counter));
-        let (created, term) = (state.created, Self::term(state));
+        let made = match &state.phase {
+            Phase::Joining(joining) => {
+                joining.offer.as_ref().map(|offer| (Kind::Commit, offer.epoch, offer.commit.clone(), offer.group_info.clone()))
+            }
+            _ => state.outbox.iter().filter_map(|item| item.made.as_ref()).find(|made| made.counter == counter).and_then(|made| {
+                let kind = Kind::from_number(made.kind.into())?;
+                Some((kind, made.epoch, made.body.clone(), made.group_info.clone()))
+            }),
+        };
+        let created = state.created;
         self.touch(&room);
         let Some((seq, time)) = ordered else { return };
         let Some(view) = self.view(&room) else { return };
+        let term = view.term;
         if seq.0 < view.frontier.size() {
             return;
         }
-        let header = made.filter(|_| seq.0 == view.frontier.size()).and_then(|made| {
-            let kind = Kind::from_number(made.kind.into())?;
-            let group_info = (kind == Kind::Commit).then(|| hash_bytes(&made.group_info));
+        if !view.senders.contains(&sender) {
+            // A joiner's first entry.
+            view.senders.push(sender);
+        }
+        let header = made.filter(|_| seq.0 == view.frontier.size()).and_then(|(kind, epoch, body, group_info)| {
+            let group_info = (kind == Kind::Commit).then(|| hash_bytes(&group_info));
             let id = EntryId { sender, counter: Counter { device, number: counter } };
             let header = Header {
                 room,
                 seq,
                 term,
-                epoch: Epoch(made.epoch),
+                epoch: Epoch(epoch),
                 kind,
                 id,
                 time: UnixSeconds(created + time),
-                body_hash: hash_bytes(&made.body),
-                extra: extra_of(kind, &made.body, group_info).ok()?,
+                body_hash: hash_bytes(&body),
+                extra: extra_of(kind, &body, group_info).ok()?,
             };
-            Some(Unpacked { header, body: made.body.into() })
+            Some(Unpacked { header, body: body.into() })
         });
         match header {
             Some(entry) => {
@@ -141,60 +159,7 @@ impl Core {
         }
     }
 
-    /// Marks over the log: verified against the root that this session computed itself.
-    pub(super) fn attestation_came(&mut self, number: RoomNumber, attestation: Attestation) {
-        let Some(room) = self.room_by_number(number) else { return };
-        let mut attestation = codec::of_room(attestation, room);
-        self.answer_watch(&room);
-        self.audit_attested(&room, &attestation);
-        let Some(state) = self.rooms.get(&room) else { return };
-        let term = Self::term(state);
-        let coops = state.coops.clone();
-        let hub: Option<CoopName> = state.hub_name.parse().ok();
-        let Some(view) = self.view(&room) else { return };
-        let size = attestation.checkpoint.size;
-        if size > view.frontier.size() {
-            view.early = Some(attestation);
-            return;
-        }
-        // A size that this session has not reached, or has forgotten, says nothing to it.
-        let Some((_, root)) = view.roots.iter().find(|(known, _)| *known == size) else { return };
-        if attestation.checkpoint.root != *root || attestation.checkpoint.term != term || Some(&attestation.hub) != hub.as_ref() {
-            return self.distrust(&room, "the hub signed another history than the one that it sent".to_owned());
-        }
-        // A co-op whose first member's join is still waiting to be certified cannot be judged yet: its mark counts for nothing.
-        attestation.marks.retain(|mark| coops.contains_key(mark.coop.as_str()));
-        let key_of = |name: &CoopName| coops.get(name.as_str()).copied().map(PublicKey);
-        if let Err(error) = attestation.verify(key_of) {
-            return self.distrust(&room, error.to_string());
-        }
-        let holders: Vec<CoopName> = attestation.holders().cloned().collect();
-        let voters = self.voters(&room);
-        let Some(state) = self.rooms.get_mut(&room) else { return };
-        for holder in &holders {
-            let held = state.held.entry(holder.to_string()).or_default();
-            *held = (*held).max(size);
-        }
-        if voters.certify(holders.iter()) {
-            state.certified = state.certified.max(size);
-            let certified = state.certified;
-            state.outbox.retain(|item| item.seq.is_none_or(|seq| seq >= certified));
-        }
-        self.touch(&room);
-        self.apply_waiting(&room);
-    }
-
-    /// The room's voters, from the group's context; from the room's creation while this device is still joining.
-    fn voters(&mut self, room: &RoomId) -> Voters {
-        let context = self.with_group(room, |group, _| Ok(group.context())).ok().flatten();
-        let context = context.or_else(|| {
-            let creation = self.rooms.get(room).map(|state| codec::decode_creation(&state.creation));
-            creation.and_then(Result::ok).map(|creation| creation.context)
-        });
-        context.map_or(Voters { names: Vec::new(), tie_breaker: None }, |context| context.voters)
-    }
-
-    fn apply_waiting(&mut self, room: &RoomId) {
+    pub(super) fn apply_waiting(&mut self, room: &RoomId) {
         loop {
             let Some(state) = self.rooms.get(room) else { return };
             let (size, certified) = (state.size, state.certified);
@@ -215,6 +180,9 @@ impl Core {
             }
             let Some(entry) = view.waiting.pop_front() else { return };
             self.apply(room, &entry);
+            if entry.header.kind == Kind::Commit {
+                self.recertify(room);
+            }
         }
     }
 
@@ -230,7 +198,9 @@ impl Core {
             (Kind::Message, false) => self.apply_message(room, entry),
             (Kind::Commit, _) => self.apply_commit(room, entry),
             (Kind::Leave, _) => self.apply_leave(room, entry),
+            (Kind::Succession, _) => self.apply_succession(room, entry),
         };
+        let took_effect = !matches!(what, RowWhat::Unreadable(_));
         let Some(state) = self.rooms.get_mut(room) else { return };
         let mut frontier = Self::applied(state);
         frontier.push(entry.leaf());
@@ -244,6 +214,10 @@ impl Core {
         let is_invalid = header.kind != Kind::Message && matches!(what, RowWhat::Unreadable(_));
         if !is_invalid {
             state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+        }
+        if took_effect && matches!(header.kind, Kind::Commit | Kind::Creation) {
+            state.last_commit = header.seq.0;
+            state.base = Self::base(state);
         }
         let row = RowState { header: header.encode().to_vec(), what };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
@@ -313,14 +287,15 @@ impl Core {
     fn apply_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
         let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
         let before = entry.header.seq.0 < state.joined_at || entry.header.epoch.0 < state.joined_epoch;
-        if matches!(state.phase, Phase::Joining(_)) || before {
+        if !matches!(state.phase, Phase::Active) || before {
             return RowWhat::Nothing;
         }
         let current = state.epoch;
         if entry.header.epoch.0 > current || current - entry.header.epoch.0 > PAST_EPOCHS_MAX {
             return RowWhat::Unreadable("too old to be opened".to_owned());
         }
-        match self.open(room, entry) {
+        let known = self.take_loose(room, entry);
+        match known.map_or_else(|| self.open(room, entry), Ok) {
             Ok(content) => {
                 if let (Content::Profile { name }, Some(state)) = (Self::content(&content), self.rooms.get_mut(room)) {
                     state.names.insert(entry.header.id.sender.0, name);
@@ -332,7 +307,7 @@ impl Core {
     }
 
     /// Decrypts, and checks that credential, envelope and log header agree (and the franking with all three).
-    fn open(&mut self, room: &RoomId, entry: &Unpacked) -> Result<Vec<u8>, String> {
+    pub(super) fn open(&mut self, room: &RoomId, entry: &Unpacked) -> Result<Vec<u8>, String> {
         let header = &entry.header;
         let message = mls_framing::restore(&entry.body, room, header.epoch).map_err(|error| error.to_string())?;
         let opened = self.with_group(room, |group, provider| group.open(provider, &message)).map_err(|error| error.to_string())?;

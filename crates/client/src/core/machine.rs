@@ -38,6 +38,12 @@ pub enum CoreError {
     OutOfStep,
     #[error("only a facilitator of the room can do that. `kith members ROOM` shows who is one")]
     NotFacilitator,
+    #[error("{0} has no member in this room. A co-op votes only where it has members; have one of them join first")]
+    NoMembersThere(String),
+    #[error("voters change one at a time, so that every two majorities share one. Add or remove one, then the next")]
+    OneVoterAtATime,
+    #[error("{0}. With two voters name a third co-op that breaks ties: --tie-breaker NAME")]
+    Voters(String),
     #[error("too much is waiting in the outbox. Get a connection, then run `kith outbox list`")]
     OutboxFull,
     #[error("no such item in the outbox. `kith outbox list` shows them")]
@@ -58,6 +64,11 @@ pub enum Effect {
     Persist(Vec<(Vec<u8>, Option<Vec<u8>>)>),
     Send(ToServer),
     Event(Event),
+    /// Lines of a room's timeline are needed: answered by [`Core::handle_rows`] with all that are stored from there on.
+    Load {
+        room: RoomId,
+        from: Seq,
+    },
 }
 
 /// What whoever drives the device may want to know.
@@ -142,6 +153,9 @@ pub(super) struct LogView {
     pub waiting: VecDeque<Unpacked>,
     /// Marks over more than has come so far.
     pub early: Option<Attestation>,
+    /// At its end.
+    pub term: Term,
+    pub hub: Option<Coop>,
 }
 
 /// Roots of recent sizes that a session remembers.
@@ -179,6 +193,7 @@ pub struct Core {
     pub(super) rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub(super) sends: Vec<ToServer>,
     pub(super) events: Vec<Event>,
+    pub(super) loads: Vec<Effect>,
     effects: VecDeque<Effect>,
 }
 
@@ -233,6 +248,7 @@ impl Core {
             rows: Vec::new(),
             sends: Vec::new(),
             events: Vec::new(),
+            loads: Vec::new(),
             effects: VecDeque::new(),
         })
     }
@@ -283,6 +299,7 @@ impl Core {
         }
         self.effects.extend(self.sends.drain(..).map(Effect::Send));
         self.effects.extend(self.events.drain(..).map(Effect::Event));
+        self.effects.append(&mut self.loads.drain(..).collect());
     }
 
     pub fn account(&self) -> Option<&Account> {
@@ -337,6 +354,7 @@ impl Core {
             ToMember::Group { request, group } => self.group_came(request, *group),
             ToMember::Headers { request, first, headers } => self.headers_came(request, first, &headers),
             ToMember::Attestation { room, attestation } => self.attestation_came(room, attestation),
+            ToMember::Provisionals { room, entries } => self.provisionals_came(room, entries),
         }
         self.pump();
         self.finish();

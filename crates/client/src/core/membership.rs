@@ -5,20 +5,21 @@ use kith_protocol::codec;
 use kith_protocol::content::{Content, check_name};
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, CoopName, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::invite_link::RoomLink;
 use kith_protocol::limits::{INVITE_LIFETIME_S, JOIN_ATTEMPTS_MAX};
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
-use kith_protocol::log::voters::Voters;
+use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::member::{FetchGroup, Group as Offered, Join, Refused, RequestId, ToServer};
+use kith_protocol::ratchet_tree;
 use kith_protocol::room::{Creation, CreationBody, Role, RoomContext, SignedLeave, leave_statement, room_id};
 use kith_protocol::sign::{SecretKey, verify};
 
 use super::machine::{Ask, Core, CoreError, Event};
-use super::state::{Intent, Joining, Offer, Phase, RoomState};
-use crate::mls::group::Group;
+use super::state::{Intent, Joining, Offer, Phase, RoomState, Votes};
+use crate::mls::group::{Group, Joined};
 use crate::mls::provider::Provider;
 
 impl Core {
@@ -89,6 +90,12 @@ impl Core {
             profile_due: false,
             held: std::collections::BTreeMap::new(),
             certified: 0,
+            voters: Votes::default(),
+            voters_before: Votes::default(),
+            last_commit: 0,
+            base: super::state::Base::default(),
+            loose: Vec::new(),
+            cut: None,
             outbox: Vec::new(),
             done: Vec::new(),
             out_of_step: false,
@@ -309,6 +316,11 @@ impl Core {
         state.counters.insert((sender.0, device), 1);
         state.group_info_hash = group_info_hash.0;
         state.phase = Phase::Active;
+        state.base = Self::base(state);
+        if let Ok(creation) = codec::decode_creation(&state.creation) {
+            state.voters = Votes::of(&creation.context.voters);
+            state.voters_before = state.voters.clone();
+        }
         let row = super::state::RowState { header: header.encode().to_vec(), what: super::state::RowWhat::Nothing };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
         self.rows.push((super::machine::row_key(room, Seq(0)), Some(value)));
@@ -352,8 +364,6 @@ impl Core {
         if checkpoint.size != offered.size || checkpoint.root != frontier.root() || checkpoint.term != offered.term {
             return Err("the log's checkpoint is not over what was sent".to_owned());
         }
-        // The hub of the first term stands in the creation, which the link's id commits to.
-        checkpoint.verify(&creation.hub.key, &offered.attestation.signature).map_err(|error| text(&error))?;
         let seed = self.random();
         let state = self.rooms.get_mut(room).ok_or("no such room")?;
         let Phase::Joining(joining) = &state.phase else { return Ok(()) };
@@ -364,9 +374,12 @@ impl Core {
         let invite = SecretKey::from_seed(joining.invite_seed);
         let info_hash = hash_bytes(&offered.group_info);
         let admission = Admission::sign(&invite, room, &leaf.public(), info_hash, offered.next_use);
+        let tree = ratchet_tree::restore(&offered.short_tree, &offered.senders).map_err(|error| text(&error))?;
         let scratch = Provider::new(seed);
-        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &offered.tree, codec::encode_admission(&admission))
+        let joined = Group::join(&scratch, &leaf, &certificate, &offered.group_info, &tree, codec::encode_admission(&admission))
             .map_err(|error| text(&error))?;
+        let hub = Self::hub_of(room, &creation, offered, &joined)?;
+        checkpoint.verify(&hub.key, &offered.attestation.signature).map_err(|error| text(&error))?;
         for member in &joined.members {
             let certificate = &member.certificate;
             certificate.verify(room, &member.key, UnixSeconds(0)).map_err(|_| "a member's certificate does not hold".to_owned())?;
@@ -384,8 +397,10 @@ impl Core {
             leaf.is_some_and(|leaf| verify(&leaf.key, &leave_statement(room, &leave.id), &leave.signature).is_ok())
         };
         state.left = offered.leaves.iter().filter(left).map(|leave| leave.id.sender.0).collect();
-        state.hub_name = creation.hub.name.to_string();
-        state.hub_key = creation.hub.key.0;
+        state.hub_name = hub.name.to_string();
+        state.hub_key = hub.key.0;
+        state.voters = Votes::of(&joined.context.voters);
+        state.voters_before = state.voters.clone();
         state.coops.insert(creation.hub.name.to_string(), creation.hub.key.0);
         state.creation = offered.creation.to_vec();
         state.created = creation.created.0;
@@ -395,6 +410,8 @@ impl Core {
         state.last_time = offered.last_time.0;
         state.senders = offered.senders.iter().map(|who| who.0).collect();
         state.group_info_hash = info_hash.0;
+        state.last_commit = offered.size.saturating_sub(1);
+        state.base = Self::base(state);
         joining.attempts += 1;
         joining.offer = Some(Offer {
             epoch: joined.epoch.0,
@@ -407,6 +424,30 @@ impl Core {
         self.session.logs.remove(room);
         self.touch(room);
         Ok(())
+    }
+
+    /// The hub of the first term stands in the creation, which the link's id commits to. A later one was seated by votes:
+    /// of a majority of the voters whom the members' own signed context names now, or it is one of these itself.
+    fn hub_of(room: &RoomId, creation: &Creation, offered: &Offered, joined: &Joined) -> Result<Coop, String> {
+        if offered.term == Term(1) {
+            return Ok(creation.hub.clone());
+        }
+        let record = codec::decode_succession(&offered.succession).map_err(|error| error.to_string())?;
+        if record.room != *room || record.term != offered.term {
+            return Err("the votes for the room's hub are of another room or term".to_owned());
+        }
+        let voters = &joined.context.voters;
+        let key_of = |name: &CoopName| {
+            let seen = joined.members.iter().map(|member| &member.certificate.coop).find(|coop| coop.name == *name);
+            seen.map(|coop| coop.key).or_else(|| (creation.hub.name == *name).then_some(creation.hub.key))
+        };
+        let electorate = Electorate { before: voters.clone(), after: voters.clone(), commit: Seq(0) };
+        let is_voter = voters.may_order(&record.hub.name) && key_of(&record.hub.name) == Some(record.hub.key);
+        match record.verify(&electorate, key_of) {
+            Ok(()) => Ok(record.hub),
+            Err(_) if is_voter => Ok(record.hub),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// The co-op or the hub refused a step of a room's beginning.

@@ -5,14 +5,17 @@
 
 mod account;
 mod audit;
+mod certify;
 mod commits;
 mod compose;
 mod facts;
 mod incoming;
+mod loose;
 pub mod machine;
 mod membership;
 mod outbox;
 pub mod state;
+mod terms;
 pub mod timeline;
 
 pub use machine::{Ask, Core, CoreError, Effect, Event, Item, ItemState, VerifyReport};

@@ -8,7 +8,7 @@ use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, 
 use kith_protocol::log::Kind;
 use kith_protocol::member::{Refused, Send, ToServer};
 use kith_protocol::mls_framing;
-use kith_protocol::room::{Invite, leave_statement};
+use kith_protocol::room::{Invite, RoomContext, leave_statement};
 use kith_protocol::sign::SecretKey;
 
 use super::machine::{Ask, Core, CoreError, Event, Item, ItemState};
@@ -49,6 +49,13 @@ impl Core {
                 }
                 continue;
             }
+            if state.left.is_empty()
+                && let Some(state) = self.rooms.get_mut(room)
+            {
+                // Somebody else has taken them out meanwhile.
+                state.outbox.retain(|item| item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft));
+            }
+            let Some(state) = self.rooms.get(room) else { return };
             let next = state.outbox.iter().find(|item| item.made.is_none() && item.seq.is_none());
             let Some(item) = next.filter(|_| !blocked && in_flight < IN_FLIGHT_MAX) else { return };
             // Commits wait until what was sent before them has its place: they are made for the epoch as it then is.
@@ -116,7 +123,11 @@ impl Core {
             Intent::Content(content) => self.make_message(room, content, counter)?,
             Intent::OpenInvite { key, uses, expires_s } => {
                 let invite = Invite { key: PublicKey(*key), uses: *uses, expires: UnixSeconds(*expires_s) };
-                self.make_commit(room, Some(invite), counter)?
+                self.make_commit(room, Some(&|context: &mut RoomContext| context.invites.push(invite)), counter)?
+            }
+            Intent::SetVoters(votes) => {
+                let voters = votes.voters();
+                self.make_commit(room, Some(&|context: &mut RoomContext| context.voters = voters.clone()), counter)?
             }
             Intent::RemoveLeft => self.make_commit(room, None, counter)?,
             Intent::Leave => self.make_leave(room, counter)?,
@@ -147,17 +158,17 @@ impl Core {
         Ok(Made { counter, epoch: epoch.0, kind: Kind::Message as u8, body, group_info: Vec::new(), removes: Vec::new() })
     }
 
-    fn make_commit(&mut self, room: &RoomId, invite: Option<Invite>, counter: u64) -> Result<Made, CoreError> {
+    fn make_commit(&mut self, room: &RoomId, change: Option<&dyn Fn(&mut RoomContext)>, counter: u64) -> Result<Made, CoreError> {
         let now = self.now;
         let state = self.active(room)?;
         let leaf = SecretKey::from_seed(state.leaf_seed);
         let left: Vec<Pseudonym> = state.left.iter().map(|who| Pseudonym(*who)).collect();
         let (epoch, outgoing) = self.with_group(room, |group, provider| {
-            let context = invite.and_then(|invite| {
+            let context = change.and_then(|change| {
                 let mut context = group.context()?;
                 // Room for the new one: what has closed need not stand there any longer.
                 context.invites.retain(|old| old.expires >= now);
-                context.invites.push(invite);
+                change(&mut context);
                 Some(context)
             });
             // A commit that was refused before is still pending in the group.
@@ -192,17 +203,19 @@ impl Core {
     }
 
     fn fail(&mut self, room: &RoomId, item: u64, code: Code, detail: &str) {
+        self.unmake_from(room, item);
         if let Some(state) = self.rooms.get_mut(room) {
             state.outbox.retain(|other| other.id != item);
         }
-        self.unmake_from(room, item);
         self.events.push(Event::ItemFailed { room: *room, item, code, detail: detail.to_owned() });
     }
 
     /// What was made from that item on is made anew: its place in the order of counters changed, or its epoch is over.
     fn unmake_from(&mut self, room: &RoomId, item: u64) {
         let Some(state) = self.rooms.get_mut(room) else { return };
-        let at = state.outbox.iter().position(|other| other.id >= item && other.seq.is_none());
+        // By place, not by number: housekeeping goes before what was said earlier. What was made before it may have its place
+        // already, and a second body under its counter would be another history.
+        let at = state.outbox.iter().position(|other| other.id == item);
         for other in at.map(|at| &mut state.outbox[at..]).unwrap_or_default() {
             if other.seq.is_none() {
                 other.made = None;
@@ -285,6 +298,7 @@ impl Core {
                 _ => "text",
             },
             Intent::OpenInvite { .. } => "invite",
+            Intent::SetVoters(_) => "voters",
             Intent::RemoveLeft => "housekeeping",
             Intent::Leave => "leave",
         }

@@ -66,6 +66,7 @@ pub enum Intent {
     },
     RemoveLeft,
     Leave,
+    SetVoters(Votes),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +92,34 @@ pub struct Made {
     pub group_info: Vec<u8>,
     /// Whom a commit takes out of the group.
     pub removes: Vec<Who>,
+}
+
+/// Whose votes count.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Votes {
+    pub names: Vec<String>,
+    pub tie_breaker: Option<String>,
+}
+
+/// The log right after the newest commit that took effect: nothing before it is ever cut.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Base {
+    pub size: u64,
+    pub frontier: Vec<Key>,
+    pub last_time: u64,
+    pub senders: usize,
+}
+
+/// A message of somebody else's that was read and has no place: it was delivered while the hub was away, or lost its
+/// place when another hub took over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Loose {
+    pub sender: Who,
+    pub device: u16,
+    pub counter: u64,
+    pub at: u64,
+    pub body_hash: Key,
+    pub what: RowWhat,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -127,6 +156,15 @@ pub struct RoomState {
     /// How far each co-op is known to hold the log, by its own signature.
     pub held: BTreeMap<String, u64>,
     pub certified: u64,
+    /// Now, and before the newest commit.
+    pub voters: Votes,
+    pub voters_before: Votes,
+    pub last_commit: u64,
+    pub base: Base,
+    pub loose: Vec<Loose>,
+    /// The log is to be cut there as soon as what is kept of it has been read.
+    #[serde(skip)]
+    pub cut: Option<u64>,
     pub outbox: Vec<OutItem>,
     /// Items that got their place lately: item, sequence number.
     pub done: Vec<(u64, u64)>,
@@ -153,6 +191,10 @@ pub enum RowWhat {
     Left,
     Removed(Vec<Who>),
     InviteOpened,
+    /// Other co-ops' votes count from here on.
+    VotersChanged,
+    /// Another co-op orders the room from here on.
+    HubChanged(String),
     /// It could not be opened, and why.
     Unreadable(String),
     /// Before this member joined, or a renewal of keys: nothing to show.

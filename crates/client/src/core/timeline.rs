@@ -42,6 +42,9 @@ pub enum RowContent {
     Left,
     Removed(Vec<Pseudonym>),
     InviteOpened,
+    VotersChanged,
+    /// The co-op that orders the room from here on.
+    HubChanged(String),
     Unreadable(String),
 }
 
@@ -106,6 +109,8 @@ impl Core {
             RowWhat::Left => RowContent::Left,
             RowWhat::Removed(who) => RowContent::Removed(who.into_iter().map(Pseudonym).collect()),
             RowWhat::InviteOpened => RowContent::InviteOpened,
+            RowWhat::VotersChanged => RowContent::VotersChanged,
+            RowWhat::HubChanged(coop) => RowContent::HubChanged(coop),
             RowWhat::Unreadable(why) if header.kind == Kind::Message => RowContent::Unreadable(why),
             RowWhat::Unreadable(_) | RowWhat::Nothing => return Ok(None),
         };
@@ -150,7 +155,23 @@ impl Core {
                 content: RowContent::Content(content),
             })
         });
-        shown.collect()
+        let loose = state.loose.iter().filter_map(|loose| {
+            let RowWhat::Content(bytes) = &loose.what else { return None };
+            let content = Self::content(bytes);
+            if matches!(content, Content::Profile { .. } | Content::Withdrawn | Content::InviteNotice { .. }) {
+                return None;
+            }
+            Some(Row {
+                seq: None,
+                item: None,
+                state: RowState::Stored,
+                sender: Pseudonym(loose.sender),
+                name: state.names.get(&loose.sender).cloned(),
+                at: UnixSeconds(loose.at),
+                content: RowContent::Content(content),
+            })
+        });
+        loose.chain(shown).collect()
     }
 
     pub fn members(&mut self, room: &RoomId) -> Result<Vec<Member>, CoreError> {

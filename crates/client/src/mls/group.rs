@@ -8,7 +8,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::{Epoch, Hash, Pseudonym, PublicKey, RoomId};
 use kith_protocol::judge::{CommitFacts, JoinFacts};
 use kith_protocol::limits::PAST_EPOCHS_MAX;
-use kith_protocol::room::{EXTENSION_ADMISSION, EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
+use kith_protocol::room::{EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
 use kith_protocol::sign::SecretKey;
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -59,6 +59,7 @@ pub struct Outgoing {
 pub struct Joined {
     pub outgoing: Outgoing,
     pub members: Vec<Member>,
+    pub context: RoomContext,
     /// Of the GroupInfo that it was made from.
     pub epoch: Epoch,
     /// To be adopted then.
@@ -106,11 +107,7 @@ fn capabilities() -> Capabilities {
 }
 
 fn context_extensions(context: &RoomContext) -> Result<Extensions<GroupContext>, GroupError> {
-    let required = RequiredCapabilitiesExtension::new(
-        &[ExtensionType::Unknown(EXTENSION_ROOM_CONTEXT), ExtensionType::Unknown(EXTENSION_ADMISSION)],
-        &[],
-        &[CredentialType::Basic],
-    );
+    let required = RequiredCapabilitiesExtension::new(&[ExtensionType::Unknown(EXTENSION_ROOM_CONTEXT)], &[], &[CredentialType::Basic]);
     Extensions::from_vec(vec![
         Extension::RequiredCapabilities(required),
         Extension::Unknown(EXTENSION_ROOM_CONTEXT, UnknownExtension(codec::encode_context(context))),
@@ -119,9 +116,8 @@ fn context_extensions(context: &RoomContext) -> Result<Extensions<GroupContext>,
 }
 
 /// The recovery key's place is there from the first day; it stays empty until its member makes one.
-fn leaf_extensions(admission: Option<Vec<u8>>) -> Result<Extensions<LeafNode>, GroupError> {
-    let mut list = vec![Extension::Unknown(EXTENSION_RECOVERY_KEY, UnknownExtension(Vec::new()))];
-    list.extend(admission.map(|bytes| Extension::Unknown(EXTENSION_ADMISSION, UnknownExtension(bytes))));
+fn leaf_extensions() -> Result<Extensions<LeafNode>, GroupError> {
+    let list = vec![Extension::Unknown(EXTENSION_RECOVERY_KEY, UnknownExtension(Vec::new()))];
     Extensions::from_vec(list).map_err(|error| GroupError::Make(error.to_string()))
 }
 
@@ -214,7 +210,7 @@ impl Group {
             // The leaf has no clock of its own: its certificate says until when it stands.
             .lifetime(Lifetime::init(0, u64::MAX))
             .with_group_context_extensions(context_extensions(context)?)
-            .with_leaf_node_extensions(leaf_extensions(None)?)
+            .with_leaf_node_extensions(leaf_extensions()?)
             .map_err(make)?
             .build(provider, &Leaf(leaf), credential(certificate, &leaf.public()))
             .map_err(make)?;
@@ -247,10 +243,11 @@ impl Group {
         let (group, bundle) = MlsGroup::external_commit_builder()
             .with_ratchet_tree(tree)
             .with_config(join_config())
+            .with_aad(admission)
             .build_group(scratch, parse_group_info(group_info)?, credential(certificate, &leaf.public()))
             .map_err(foreign)?
             .leaf_node_parameters(
-                LeafNodeParameters::builder().with_capabilities(capabilities()).with_extensions(leaf_extensions(Some(admission))?).build(),
+                LeafNodeParameters::builder().with_capabilities(capabilities()).with_extensions(leaf_extensions()?).build(),
             )
             .load_psks(scratch.storage())
             .map_err(make)?
@@ -260,11 +257,9 @@ impl Group {
             .finalize(scratch)
             .map_err(make)?;
         let group = Self { group };
-        if group.context().is_none() {
-            return Err(foreign("the room's context is missing or broken"));
-        }
+        let context = group.context().ok_or_else(|| foreign("the room's context is missing or broken"))?;
         let epoch = Epoch(group.epoch().0.saturating_sub(1));
-        Ok(Joined { outgoing: outgoing(bundle)?, members: group.members(), epoch, state: scratch.storage().take_delta() })
+        Ok(Joined { outgoing: outgoing(bundle)?, members: group.members(), context, epoch, state: scratch.storage().take_delta() })
     }
 
     /// Takes over the state of a join that was accepted.
@@ -336,18 +331,19 @@ impl Group {
     pub fn stage(&mut self, provider: &Provider, commit: &[u8]) -> Result<Handshake, GroupError> {
         let processed =
             self.group.process_message(provider, parse_message(commit)?).map_err(|error| GroupError::Unreadable(error.to_string()))?;
-        let sender = processed.sender().clone();
+        let (sender, admission) = (processed.sender().clone(), processed.aad().to_vec());
         match processed.into_content() {
             ProcessedMessageContent::OwnPendingCommit => Ok(Handshake::Own),
             ProcessedMessageContent::StagedCommitMessage(commit) => {
-                let facts = self.facts(&sender, &commit)?;
+                let facts = self.facts(&sender, &admission, &commit)?;
                 Ok(Handshake::Other(Box::new(Staged { facts, commit })))
             }
             _ => Err(GroupError::Unreadable("only commits change a group".to_owned())),
         }
     }
 
-    fn facts(&self, sender: &Sender, staged: &StagedCommit) -> Result<CommitFacts, GroupError> {
+    /// A joiner's admission is the authenticated data of its commit, signed by the very leaf.
+    fn facts(&self, sender: &Sender, admission: &[u8], staged: &StagedCommit) -> Result<CommitFacts, GroupError> {
         let tree = self.group.public_group();
         let mut facts = CommitFacts::default();
         match sender {
@@ -364,11 +360,10 @@ impl Group {
             Sender::NewMemberCommit => {
                 let leaf = staged.update_path_leaf_node().ok_or(GroupError::Certificate)?;
                 let Member { certificate, key } = read_leaf(leaf)?;
-                let admission = leaf.extensions().unknown(EXTENSION_ADMISSION);
                 facts.join = Some(JoinFacts {
                     certificate,
                     leaf_key: key,
-                    admission: admission.and_then(|bytes| codec::decode_admission(&bytes.0).ok()),
+                    admission: codec::decode_admission(admission).ok(),
                     lists_all_extensions: lists_all_extensions(leaf),
                 });
             }

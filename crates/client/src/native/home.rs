@@ -1,6 +1,7 @@
 //! A device's home: a folder (0700) with one database. Several processes may use it at once: each operation takes the
 //! lock, takes over what another process changed, and is durable before the lock is let go.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -104,6 +105,11 @@ impl Home {
         let mut delta = Vec::new();
         while let Some(effect) = self.core.poll_effect() {
             match effect {
+                Effect::Load { room, from } => {
+                    // The lines must be those of the very state that asks for them.
+                    let rows = Self::stored_rows(&db, &room, from, &delta)?;
+                    self.core.handle_rows(&room, &rows);
+                }
                 Effect::Persist(changes) => delta.extend(changes),
                 Effect::Send(frame) => outcome.sends.push(frame),
                 Effect::Event(event) => outcome.events.push(event),
@@ -167,15 +173,30 @@ impl Home {
         let lock = self.lock.try_clone().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
         lock.lock().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
         let _locked = Locked(&lock);
-        let db = self.open_database()?;
-        let read = db.begin_read().map_err(database)?;
-        let table = match read.open_table(STATE) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(database(error)),
-        };
+        Self::stored_rows(&self.open_database()?, room, from, &[])
+    }
+
+    /// As they are stored, with what is about to be.
+    fn stored_rows(db: &Database, room: &RoomId, from: Seq, delta: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<Vec<Vec<u8>>, HomeError> {
         let (first, last) = (row_key(room, from), row_key(room, Seq(u64::MAX)));
-        let range = table.range(first.as_slice()..=last.as_slice()).map_err(database)?;
-        range.map(|item| item.map(|(_, value)| value.value().to_vec()).map_err(database)).collect()
+        let mut rows = BTreeMap::new();
+        let read = db.begin_read().map_err(database)?;
+        match read.open_table(STATE) {
+            Ok(table) => {
+                for item in table.range(first.as_slice()..=last.as_slice()).map_err(database)? {
+                    let (key, value) = item.map_err(database)?;
+                    rows.insert(key.value().to_vec(), value.value().to_vec());
+                }
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(database(error)),
+        }
+        for (key, value) in delta.iter().filter(|(key, _)| (&first..=&last).contains(&key)) {
+            match value {
+                Some(value) => drop(rows.insert(key.clone(), value.clone())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        Ok(rows.into_values().collect())
     }
 }

@@ -136,7 +136,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use kith_protocol::ids::{CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq};
+    use kith_protocol::ids::{CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term};
     use kith_protocol::sign::SecretKey;
 
     use super::*;
@@ -230,7 +230,7 @@ mod tests {
         let mut links = [0, 1].map(|i| Link::open(Millis(0), sides[i].face.clone(), LINK_KEYS[1 - i], None));
         let hello = links[0].poll_send().unwrap();
         links[1].handle_frame(Millis(0), at(1), hello, &sides[1]).unwrap();
-        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0) };
+        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0), term: Term(0) };
         assert_eq!(links[1].handle_frame(Millis(0), at(1), early, &sides[1]), Err(Refusal::OutOfTurn));
     }
 
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(other.handle_frame(Millis(0), at(1), LinkFrame::Standing(forged), &sides[1]), Err(Refusal::Agreement));
         links[1].handle_frame(Millis(0), at(1), LinkFrame::Standing(suspended), &sides[1]).unwrap();
         assert!(!links[1].is_up());
-        let traffic = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0) };
+        let traffic = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0), term: Term(0) };
         assert_eq!(links[1].handle_frame(Millis(0), at(1), traffic, &sides[1]), Err(Refusal::OutOfTurn));
     }
 

@@ -12,11 +12,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::agreement::{LinkCertificate, Notice, RootSuccession, Terms};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
-use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_DEAD_MS, LINK_PING_MS, ROOMS_MAX};
+use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::limits::{
+    AUTHENTICATION_MS_MAX, LINK_COMMIT_WORK, LINK_DEAD_MS, LINK_FETCH_WORK, LINK_FOLLOW_WORK, LINK_PING_MS, LINK_WORK_BURST,
+    LINK_WORK_PER_SECOND, ROOMS_MAX,
+};
 use kith_protocol::link::{Batch, LinkFrame, Submission, VERSIONS};
+use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
+use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{FetchGroup, Group, RequestId};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::{SecretKey, Signature};
 
 use super::error::Refusal;
@@ -79,10 +85,29 @@ pub enum Event {
     Follow {
         room: RoomId,
         from: Seq,
+        /// The newest term that the peer knows.
+        term: Term,
     },
     Unfollow {
         room: RoomId,
     },
+    /// How far the peer has a room that both hold.
+    Status {
+        room: RoomId,
+        term: Term,
+        size: u64,
+    },
+    Call {
+        room: RoomId,
+        term: Term,
+        candidate: Coop,
+        probe: bool,
+    },
+    Willing {
+        room: RoomId,
+        term: Term,
+    },
+    Vote(Box<Vote>),
     Batch {
         room: RoomNumber,
         batch: Box<Batch>,
@@ -148,6 +173,8 @@ pub struct Link {
     /// Rooms that the peer follows here: its number for them.
     pub(super) followed: BTreeMap<RoomId, RoomNumber>,
     pub(super) followed_ids: BTreeMap<RoomNumber, RoomId>,
+    /// What the peer may still make this co-op do.
+    work: Bucket,
     pub(super) sends: VecDeque<LinkFrame>,
     pub(super) events: VecDeque<Event>,
 }
@@ -174,6 +201,7 @@ impl Link {
             pinged: None,
             followed: BTreeMap::new(),
             followed_ids: BTreeMap::new(),
+            work: Bucket::new(LINK_WORK_BURST, u64::from(LINK_WORK_PER_SECOND) * 1000, now),
             sends: VecDeque::from([hello]),
             events: VecDeque::new(),
         }
@@ -244,13 +272,41 @@ impl Link {
             (State::Greeted | State::Up, LinkFrame::Agreement { document, signature }) => self.handle_agreement(&document, signature, pins),
             (State::Greeted | State::Up, LinkFrame::Standing(notice)) => self.handle_standing(wall, notice),
             (State::Greeted, frame @ (LinkFrame::Ping { .. } | LinkFrame::Pong { .. })) => self.handle_traffic(frame),
-            (State::Up, frame) => self.handle_traffic(frame),
+            (State::Up, frame) => match self.admit(now, &frame) {
+                Ok(()) => self.handle_traffic(frame),
+                Err(wait_ms) => self.refuse_excess(frame, wait_ms),
+            },
             _ => Err(Refusal::OutOfTurn),
         }
     }
 
     pub fn farewell(refusal: &Refusal) -> LinkFrame {
         LinkFrame::Error { code: refusal.code(), detail: refusal.to_string() }
+    }
+
+    /// Counts what a frame costs before anything is done about it. `Err`: milliseconds until it may come.
+    fn admit(&mut self, now: Millis, frame: &LinkFrame) -> Result<(), u32> {
+        let work = match frame {
+            LinkFrame::Submit { submission, .. } if submission.kind == Kind::Message => 1,
+            LinkFrame::Submit { .. } => LINK_COMMIT_WORK,
+            LinkFrame::FetchGroup(_) => LINK_FETCH_WORK,
+            // Each room once is what every link begins with.
+            LinkFrame::Follow { id, .. } if self.followed.contains_key(id) => LINK_FOLLOW_WORK,
+            _ => 0,
+        };
+        self.work.take(now, work)
+    }
+
+    /// What is too much is answered by a no that names it, as far as it has a name; the link lives. Following cannot be
+    /// refused without the peer waiting for ever: that link begins anew.
+    fn refuse_excess(&mut self, frame: LinkFrame, wait_ms: u32) -> Result<(), Refusal> {
+        let detail = format!("too much at once; again in {wait_ms} ms");
+        match frame {
+            LinkFrame::Submit { id, .. } => self.submitted(id, Err((Code::RateLimited, detail))),
+            LinkFrame::Follow { .. } => return Err(Refusal::TooMuch),
+            _ => self.refuse(Code::RateLimited, detail),
+        }
+        Ok(())
     }
 
     fn handle_traffic(&mut self, frame: LinkFrame) -> Result<(), Refusal> {
@@ -261,7 +317,7 @@ impl Link {
                 self.sends.push_back(LinkFrame::Pong { id });
                 return Ok(());
             }
-            LinkFrame::Follow { room, id, from } => {
+            LinkFrame::Follow { room, id, from, term } => {
                 if self.followed.len() >= ROOMS_MAX {
                     return Err(Refusal::TooMuch);
                 }
@@ -269,8 +325,12 @@ impl Link {
                     self.followed_ids.remove(&old);
                 }
                 self.followed_ids.insert(room, id);
-                Event::Follow { room: id, from }
+                Event::Follow { room: id, from, term }
             }
+            LinkFrame::Status { room, term, size } => Event::Status { room, term, size },
+            LinkFrame::Call { room, term, candidate, probe } => Event::Call { room, term, candidate, probe },
+            LinkFrame::Willing { room, term } => Event::Willing { room, term },
+            LinkFrame::Vote(vote) => Event::Vote(vote),
             LinkFrame::Unfollow { room } => match self.followed_ids.remove(&room) {
                 Some(id) => {
                     self.followed.remove(&id);
@@ -299,9 +359,29 @@ impl Link {
         self.sends.push_back(frame);
     }
 
-    /// Asks the hub for a room. `number` is this co-op's own.
-    pub fn follow(&mut self, number: RoomNumber, id: RoomId, from: Seq) {
-        self.send(LinkFrame::Follow { room: number, id, from });
+    /// Asks a holder for a room. `number` is this co-op's own.
+    pub fn follow(&mut self, number: RoomNumber, id: RoomId, from: Seq, term: Term) {
+        self.send(LinkFrame::Follow { room: number, id, from, term });
+    }
+
+    pub fn unfollow(&mut self, number: RoomNumber) {
+        self.send(LinkFrame::Unfollow { room: number });
+    }
+
+    pub fn status(&mut self, room: RoomId, term: Term, size: u64) {
+        self.send(LinkFrame::Status { room, term, size });
+    }
+
+    pub fn call(&mut self, room: RoomId, term: Term, candidate: Coop, probe: bool) {
+        self.send(LinkFrame::Call { room, term, candidate, probe });
+    }
+
+    pub fn willing(&mut self, room: RoomId, term: Term) {
+        self.send(LinkFrame::Willing { room, term });
+    }
+
+    pub fn vote(&mut self, vote: Vote) {
+        self.send(LinkFrame::Vote(Box::new(vote)));
     }
 
     pub fn submit(&mut self, id: u64, submission: Submission) {
@@ -360,6 +440,7 @@ mod tests {
     use kith_protocol::agreement::Agreement;
 
     use super::*;
+    use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym};
 
     struct Side {
         root: SecretKey,
@@ -453,7 +534,7 @@ mod tests {
     fn no_traffic_before_both_have_signed() {
         let (a, b) = pair();
         let mut right = open(&b, &a, false);
-        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0) };
+        let early = LinkFrame::Follow { room: RoomNumber(1), id: RoomId([1; 32]), from: Seq(0), term: Term(1) };
         assert_eq!(right.handle_frame(NOW, WALL, early.clone(), &b), Err(Refusal::OutOfTurn));
         let mut right = open(&b, &a, false);
         right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
@@ -472,6 +553,64 @@ mod tests {
         assert_eq!(left.handle_malformed(NOW, "nonsense".into()), Ok(()));
         assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
         assert!(left.is_up());
+    }
+
+    #[test]
+    fn fault_11_a_neighbour_causes_only_so_much_work() {
+        let (a, b) = pair();
+        let (mut left, _) = run(&a, &b).unwrap();
+        while left.poll_event().is_some() {}
+        let submit = |id, kind| {
+            let id_of = EntryId { sender: Pseudonym([1; 16]), counter: Counter { device: 0, number: id } };
+            let (body, group_info) = (bytes::Bytes::new(), bytes::Bytes::new());
+            LinkFrame::Submit { id, submission: Submission { room: RoomId([1; 32]), id: id_of, epoch: Epoch(0), kind, body, group_info } }
+        };
+        let passed = |link: &mut Link| std::iter::from_fn(|| link.poll_event()).count();
+        // Commits cost more than messages.
+        let commits = u64::from(LINK_WORK_BURST / LINK_COMMIT_WORK);
+        (0..commits).for_each(|id| left.handle_frame(NOW, WALL, submit(id, Kind::Commit), &a).unwrap());
+        assert_eq!(passed(&mut left), commits as usize);
+        assert_eq!(left.poll_send(), None);
+        left.handle_frame(NOW, WALL, submit(9, Kind::Message), &a).unwrap();
+        let answer = left.poll_send();
+        assert!(matches!(answer, Some(LinkFrame::Submitted { id: 9, outcome: Err((Code::RateLimited, _)) })), "{answer:?}");
+        let proof = Signature([0; 64]);
+        let fetch = FetchGroup { request: 1, room: RoomId([1; 32]), holder: a.coop.clone(), invite: PublicKey([1; 32]), proof };
+        left.handle_frame(NOW, WALL, LinkFrame::FetchGroup(fetch), &a).unwrap();
+        assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::RateLimited, .. })));
+        assert_eq!(passed(&mut left), 0, "nothing was done about it");
+        // What costs nothing goes on, as does everything a second later.
+        left.handle_frame(NOW, WALL, LinkFrame::Ping { id: 1 }, &a).unwrap();
+        assert_eq!(left.poll_send(), Some(LinkFrame::Pong { id: 1 }));
+        let later = Millis(1_000);
+        (0..u64::from(LINK_WORK_PER_SECOND)).for_each(|id| left.handle_frame(later, WALL, submit(id, Kind::Message), &a).unwrap());
+        assert_eq!(passed(&mut left), LINK_WORK_PER_SECOND as usize);
+        // Each room may be asked for once; asking for it anew without end ends the link.
+        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0), term: Term(0) };
+        (0..=255).for_each(|room| left.handle_frame(later, WALL, follow(room), &a).unwrap());
+        assert_eq!(left.handle_frame(later, WALL, follow(7), &a), Err(Refusal::TooMuch));
+    }
+
+    #[test]
+    fn fault_05_it_signs_the_agreement_that_it_built_itself() {
+        let (a, b) = pair();
+        let mut right = open(&b, &a, false);
+        right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
+        let signed: Vec<LinkFrame> = std::iter::from_fn(|| right.poll_send()).collect();
+        let [LinkFrame::Hello { .. }, LinkFrame::Standing(_), LinkFrame::Agreement { document, signature }] = &signed[..] else {
+            panic!("{signed:?}")
+        };
+        let ours = Agreement::between(a.coop.clone(), b.coop.clone(), Terms::default());
+        assert_eq!((document.to_vec(), ours.verify(&b.coop.key, signature)), (ours.document(), Ok(())));
+        // The peer's text is neither agreed to nor signed, be it under the peer's good signature over it or over the terms.
+        let theirs = bytes::Bytes::from_static(b"kith-agreement/v1\neverything is theirs\n");
+        let statement = kith_protocol::sign::Transcript::new(kith_protocol::sign::Label::Agreement).field(&theirs);
+        for signature in [a.root.sign(&statement), ours.sign(&a.root)] {
+            let forged = LinkFrame::Agreement { document: theirs.clone(), signature };
+            assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Ok(()), "perhaps of a newer version");
+            assert!(matches!(right.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
+            assert!(!right.is_up() && right.poll_send().is_none());
+        }
     }
 
     #[test]

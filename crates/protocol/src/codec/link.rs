@@ -5,12 +5,15 @@ use prost::Message;
 
 use super::DecodeError;
 use super::agreement::{notice_from_wire, notice_to_wire, succession_from_wire, succession_to_wire};
-use super::convert::{self as c, Result, bytes_of};
-use super::log::{attestation_from_wire, attestation_to_wire, entries_from_wire, entries_to_wire, mark_from_wire, mark_to_wire};
+use super::convert::{self as c, Result, bytes_of, list_of};
+use super::log::{
+    attestation_from_wire, attestation_to_wire, entries_from_wire, entries_to_wire, mark_from_wire, mark_to_wire, vote_from_wire,
+    vote_to_wire,
+};
 use super::member::{clip, fetch_group_from_wire, fetch_group_to_wire, group_from_wire, group_to_wire};
 use crate::agreement::LinkCertificate;
 use crate::error::Code;
-use crate::ids::{Counter, EntryId, Epoch, RoomNumber, Seq, UnixSeconds};
+use crate::ids::{Counter, EntryId, Epoch, RoomNumber, Seq, Term, UnixSeconds};
 use crate::limits;
 use crate::link::{Batch, LinkFrame, Submission, Versions};
 use crate::wire::v1 as w;
@@ -31,12 +34,15 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
             F::Agreement(w::Agreement { document: document.clone(), signature: bytes_of(&signature.0) })
         }
         LinkFrame::Standing(notice) => F::Standing(notice_to_wire(notice)),
-        LinkFrame::Follow { room, id, from } => F::Follow(w::Follow { room: room.0, room_id: bytes_of(&id.0), from_seq: from.0 }),
+        LinkFrame::Follow { room, id, from, term } => {
+            F::Follow(w::Follow { room: room.0, room_id: bytes_of(&id.0), from_seq: from.0, term: term.0 })
+        }
         LinkFrame::Unfollow { room } => F::Unfollow(w::Unfollow { room: room.0 }),
         LinkFrame::Batch(batch) => F::Batch(w::Batch {
             entries: Some(entries_to_wire(&batch.entries)),
             group_infos: batch.group_infos.iter().map(|(index, bytes)| w::GroupInfo { index: *index, group_info: bytes.clone() }).collect(),
             attestation: Some(attestation_to_wire(batch.entries.room, &batch.attestation)),
+            proof: list_of(batch.proof.iter().map(|hash| hash.0)),
         }),
         LinkFrame::Attest { room, size, mark } => F::Attest(w::Attest { room: room.0, size: *size, mark: Some(mark_to_wire(mark)) }),
         LinkFrame::Attested { room, attestation } => F::Attested(attestation_to_wire(*room, attestation)),
@@ -58,6 +64,16 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         LinkFrame::FetchGroup(fetch) => F::FetchGroup(fetch_group_to_wire(fetch)),
         LinkFrame::Group { request, group } => F::Group(group_to_wire(*request, group)),
         LinkFrame::NoGroup { request } => F::NoGroup(w::NoGroup { request: *request }),
+        LinkFrame::Status { room, term, size } => F::Status(w::Status { room_id: bytes_of(&room.0), term: term.0, size: *size }),
+        LinkFrame::Call { room, term, candidate, probe } => F::Call(w::Call {
+            room_id: bytes_of(&room.0),
+            term: term.0,
+            candidate: candidate.name.to_string(),
+            candidate_key: bytes_of(&candidate.key.0),
+            probe: *probe,
+        }),
+        LinkFrame::Willing { room, term } => F::Willing(w::Willing { room_id: bytes_of(&room.0), term: term.0 }),
+        LinkFrame::Vote(vote) => F::Vote(vote_to_wire(vote)),
         LinkFrame::Error { code, detail } => F::Error(w::LinkError { code: *code as u32, detail: clip(detail) }),
         LinkFrame::Ping { id } => F::Ping(w::Ping { id: *id }),
         LinkFrame::Pong { id } => F::Pong(w::Pong { id: *id }),
@@ -91,6 +107,7 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
             room: RoomNumber(x.room),
             id: c::room_id(&x.room_id)?,
             from: Seq(c::number(x.from_seq, "sequence number")?),
+            term: Term(x.term),
         },
         F::Unfollow(x) => LinkFrame::Unfollow { room: RoomNumber(x.room) },
         F::Batch(x) => {
@@ -102,7 +119,8 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
                 .map(|info| Ok((info.index, c::blob(info.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?)))
                 .collect::<Result<_>>()?;
             let (_, attestation) = attestation_from_wire(x.attestation.as_ref().ok_or(DecodeError::Field("attestation"))?)?;
-            LinkFrame::Batch(Box::new(Batch { entries, group_infos, attestation }))
+            let proof = c::hashes(&x.proof, "proof", limits::TREE_LEVELS_MAX + 1)?;
+            LinkFrame::Batch(Box::new(Batch { entries, group_infos, attestation, proof }))
         }
         F::Attest(x) => LinkFrame::Attest {
             room: RoomNumber(x.room),
@@ -134,6 +152,15 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
         F::FetchGroup(x) => LinkFrame::FetchGroup(fetch_group_from_wire(&x)?),
         F::Group(x) => LinkFrame::Group { request: x.request, group: Box::new(group_from_wire(x)?) },
         F::NoGroup(x) => LinkFrame::NoGroup { request: x.request },
+        F::Status(x) => LinkFrame::Status { room: c::room_id(&x.room_id)?, term: Term(x.term), size: c::number(x.size, "size")? },
+        F::Call(x) => LinkFrame::Call {
+            room: c::room_id(&x.room_id)?,
+            term: Term(x.term),
+            candidate: c::coop(&x.candidate, &x.candidate_key)?,
+            probe: x.probe,
+        },
+        F::Willing(x) => LinkFrame::Willing { room: c::room_id(&x.room_id)?, term: Term(x.term) },
+        F::Vote(x) => LinkFrame::Vote(Box::new(vote_from_wire(&x)?)),
         F::Error(x) => LinkFrame::Error { code: Code::from_wire(x.code), detail: clip(&x.detail) },
         F::Ping(x) => LinkFrame::Ping { id: x.id },
         F::Pong(x) => LinkFrame::Pong { id: x.id },

@@ -11,6 +11,8 @@ use crate::ids::{Counter, EntryId, Epoch, RoomId, RoomNumber, Seq, Term, UnixSec
 use crate::judge::Standing;
 use crate::limits;
 use crate::log::checkpoint::{Attestation, Checkpoint, Mark};
+use crate::log::provisional::Provisional;
+use crate::log::succession::{Succession, Vote};
 use crate::log::voters::Voters;
 use crate::member::{Entries, Entry};
 use crate::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave};
@@ -159,12 +161,96 @@ pub fn decode_context(bytes: &[u8]) -> Result<RoomContext> {
         let expires = UnixSeconds(c::number(invite.expires_s, "expiry")?);
         Ok(Invite { key: c::key(&invite.key, "invite key")?, expires, uses: invite.uses })
     });
-    let names = c::bounded(&wire.voters, "voters", limits::VOTERS_MAX)?.iter().map(|name| c::coop_name(name));
-    let tie_breaker = if wire.tie_breaker.is_empty() { None } else { Some(c::coop_name(&wire.tie_breaker)?) };
     Ok(RoomContext {
         roles: roles.collect::<Result<_>>()?,
         invites: invites.collect::<Result<_>>()?,
-        voters: Voters { names: names.collect::<Result<_>>()?, tie_breaker },
+        voters: voters_from_wire(&wire.voters, &wire.tie_breaker)?,
+    })
+}
+
+fn voters_from_wire(names: &[String], tie_breaker: &str) -> Result<Voters> {
+    let names = c::bounded(names, "voters", limits::VOTERS_MAX)?.iter().map(|name| c::coop_name(name)).collect::<Result<_>>()?;
+    let tie_breaker = if tie_breaker.is_empty() { None } else { Some(c::coop_name(tie_breaker)?) };
+    Ok(Voters { names, tie_breaker })
+}
+
+pub(super) fn vote_to_wire(vote: &Vote) -> w::Vote {
+    w::Vote {
+        room_id: bytes_of(&vote.room.0),
+        term: vote.term.0,
+        candidate: vote.candidate.name.to_string(),
+        candidate_key: bytes_of(&vote.candidate.key.0),
+        voter: vote.voter.to_string(),
+        last: Some(attestation_to_wire(RoomNumber(0), &vote.last)),
+        signature: bytes_of(&vote.signature.0),
+    }
+}
+
+pub(super) fn vote_from_wire(vote: &w::Vote) -> Result<Vote> {
+    let room = c::room_id(&vote.room_id)?;
+    let (_, mut last) = attestation_from_wire(vote.last.as_ref().ok_or(DecodeError::Field("checkpoint"))?)?;
+    last.checkpoint.room = room;
+    c::bounded(&last.marks, "marks", 0)?;
+    Ok(Vote {
+        room,
+        term: Term(vote.term),
+        candidate: c::coop(&vote.candidate, &vote.candidate_key)?,
+        voter: c::coop_name(&vote.voter)?,
+        last,
+        signature: c::signature(&vote.signature, "vote")?,
+    })
+}
+
+/// As it is stored.
+pub fn encode_vote(vote: &Vote) -> Bytes {
+    vote_to_wire(vote).encode_to_vec().into()
+}
+
+pub fn decode_vote(bytes: &[u8]) -> Result<Vote> {
+    vote_from_wire(&w::Vote::decode(bytes).map_err(schema)?)
+}
+
+pub fn encode_succession(succession: &Succession) -> Vec<u8> {
+    w::Succession {
+        room_id: bytes_of(&succession.room.0),
+        term: succession.term.0,
+        hub: succession.hub.name.to_string(),
+        hub_key: bytes_of(&succession.hub.key.0),
+        votes: succession.votes.iter().map(vote_to_wire).collect(),
+    }
+    .encode_to_vec()
+}
+
+pub fn decode_succession(bytes: &[u8]) -> Result<Succession> {
+    let wire = w::Succession::decode(bytes).map_err(schema)?;
+    Ok(Succession {
+        room: c::room_id(&wire.room_id)?,
+        term: Term(wire.term),
+        hub: c::coop(&wire.hub, &wire.hub_key)?,
+        votes: c::bounded(&wire.votes, "votes", limits::VOTERS_MAX + 1)?.iter().map(vote_from_wire).collect::<Result<_>>()?,
+    })
+}
+
+pub(super) fn provisional_to_wire(provisional: &Provisional) -> w::Provisional {
+    w::Provisional {
+        pseudonym: bytes_of(&provisional.id.sender.0),
+        device: provisional.id.counter.device.into(),
+        counter: provisional.id.counter.number,
+        epoch: provisional.epoch.0,
+        time_s: provisional.time.0,
+        body: provisional.body.clone(),
+        signature: bytes_of(&provisional.signature.0),
+    }
+}
+
+pub(super) fn provisional_from_wire(wire: w::Provisional) -> Result<Provisional> {
+    let counter = Counter { device: c::device(wire.device)?, number: c::number(wire.counter, "counter")? };
+    Ok(Provisional {
+        id: EntryId { sender: c::pseudonym(&wire.pseudonym)?, counter },
+        epoch: Epoch(c::number(wire.epoch, "epoch")?),
+        time: UnixSeconds(c::number(wire.time_s, "time")?),
+        body: c::blob(wire.body, "body", limits::BODY_BYTES_MAX)?,
+        signature: c::signature(&wire.signature, "provisional")?,
     })
 }
 
@@ -318,12 +404,18 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
             .collect(),
         invite_uses: s.invite_uses.iter().map(|(key, numbers)| w::InviteUses { key: bytes_of(&key.0), numbers: numbers.clone() }).collect(),
         coops: s.coops.iter().map(|coop| w::CoopKey { name: coop.name.to_string(), key: bytes_of(&coop.key.0) }).collect(),
+        hub: s.hub.name.to_string(),
+        hub_key: bytes_of(&s.hub.key.0),
+        voters_before: s.voters_before.names.iter().map(ToString::to_string).collect(),
+        tie_breaker_before: s.voters_before.tie_breaker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ended: s.ended.iter().map(|attestation| attestation_to_wire(RoomNumber(0), attestation)).collect(),
+        succession: s.succession.clone(),
     }
     .encode_to_vec()
     .into()
 }
 
-pub fn decode_group_snapshot(bytes: &[u8]) -> Result<GroupSnapshot> {
+pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot> {
     let s = w::GroupSnapshot::decode(Bytes::copy_from_slice(bytes)).map_err(schema)?;
     let senders = s.senders.iter().map(|sender| {
         Ok(Sender {
@@ -334,6 +426,11 @@ pub fn decode_group_snapshot(bytes: &[u8]) -> Result<GroupSnapshot> {
         })
     });
     let uses = s.invite_uses.iter().map(|uses| Ok((c::key(&uses.key, "invite key")?, uses.numbers.clone())));
+    let ended = c::bounded(&s.ended, "terms", limits::TERMS_MAX)?.iter().map(|attestation| {
+        let (_, mut attestation) = attestation_from_wire(attestation)?;
+        attestation.checkpoint.room = room;
+        Ok(attestation)
+    });
     Ok(GroupSnapshot {
         creation: s.creation,
         group_info: s.group_info,
@@ -342,5 +439,9 @@ pub fn decode_group_snapshot(bytes: &[u8]) -> Result<GroupSnapshot> {
         senders: senders.collect::<Result<_>>()?,
         invite_uses: uses.collect::<Result<_>>()?,
         coops: s.coops.iter().map(|coop| c::coop(&coop.name, &coop.key)).collect::<Result<_>>()?,
+        hub: c::coop(&s.hub, &s.hub_key)?,
+        voters_before: voters_from_wire(&s.voters_before, &s.tie_breaker_before)?,
+        ended: ended.collect::<Result<_>>()?,
+        succession: s.succession,
     })
 }

@@ -7,7 +7,7 @@ use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
 use super::log::{
     attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire,
-    leave_from_wire, leave_to_wire,
+    leave_from_wire, leave_to_wire, provisional_from_wire, provisional_to_wire,
 };
 use crate::error::Code;
 use crate::ids::{DeviceHandle, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
@@ -72,7 +72,7 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
     w::Group {
         request,
         group_info: g.group_info.clone(),
-        tree: g.tree.clone(),
+        tree: g.short_tree.clone(),
         creation: g.creation.clone(),
         size: g.size,
         term: g.term.0,
@@ -82,6 +82,7 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
         next_use: g.next_use,
         attestation: Some(attestation_to_wire(RoomNumber(0), &g.attestation)),
         leaves: g.leaves.iter().map(leave_to_wire).collect(),
+        succession: g.succession.clone(),
     }
 }
 
@@ -91,7 +92,7 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
     attestation.checkpoint.room = crate::room::room_id(&g.creation);
     Ok(Group {
         group_info: c::blob(g.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
-        tree: c::blob(g.tree, "tree", limits::TREE_BYTES_MAX)?,
+        short_tree: c::blob(g.tree, "tree", limits::TREE_BYTES_MAX)?,
         creation: g.creation,
         size: c::number(g.size, "size")?,
         term: Term(g.term),
@@ -101,6 +102,7 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
         next_use: g.next_use,
         attestation,
         leaves: c::bounded(&g.leaves, "leaves", limits::SENDERS_MAX)?.iter().map(leave_from_wire).collect::<Result<_>>()?,
+        succession: c::blob(g.succession, "succession", limits::BODY_BYTES_MAX)?,
     })
 }
 
@@ -251,6 +253,9 @@ fn to_member_wire(frame: &ToMember) -> w::ToMember {
             F::Headers(w::Headers { request: *request, first_seq: first.0, headers: headers.clone() })
         }
         ToMember::Attestation { room, attestation } => F::Attestation(attestation_to_wire(*room, attestation)),
+        ToMember::Provisionals { room, entries } => {
+            F::Provisionals(w::Provisionals { room: room.0, entries: entries.iter().map(provisional_to_wire).collect() })
+        }
         ToMember::Draining => F::Draining(w::Draining {}),
     };
     w::ToMember { frame: Some(frame) }
@@ -293,6 +298,11 @@ fn to_member_domain(frame: w::ToMember) -> Result<ToMember> {
             ToMember::Attestation { room, attestation }
         }
         F::Draining(_) => ToMember::Draining,
+        F::Provisionals(x) => {
+            c::bounded(&x.entries, "messages", limits::PROVISIONALS_MAX)?;
+            let entries = x.entries.into_iter().map(provisional_from_wire).collect::<Result<_>>()?;
+            ToMember::Provisionals { room: RoomNumber(x.room), entries }
+        }
     })
 }
 

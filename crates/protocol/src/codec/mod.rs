@@ -16,8 +16,8 @@ pub use content::{OpenedContent, decode_content, decode_franked, encode_content,
 pub use link::{decode_link, encode_link};
 pub use log::{
     decode_admission, decode_attestation, decode_certificate, decode_context, decode_creation, decode_creation_body, decode_group_snapshot,
-    decode_room_snapshot, encode_admission, encode_attestation, encode_certificate, encode_context, encode_creation, encode_creation_body,
-    encode_group_snapshot, encode_room_snapshot,
+    decode_room_snapshot, decode_succession, decode_vote, encode_admission, encode_attestation, encode_certificate, encode_context,
+    encode_creation, encode_creation_body, encode_group_snapshot, encode_room_snapshot, encode_succession, encode_vote,
 };
 pub use member::{Encoding, decode_to_member, decode_to_server, encode_to_member, encode_to_server, of_room};
 

@@ -28,10 +28,12 @@ pub enum Kind {
     Creation = 2,
     /// A member leaves; the next commit removes its leaf.
     Leave = 3,
+    /// The first entry of a term: the votes that seated its hub.
+    Succession = 4,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Message, Self::Commit, Self::Creation, Self::Leave];
+    pub const ALL: [Self; 5] = [Self::Message, Self::Commit, Self::Creation, Self::Leave, Self::Succession];
 
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)

@@ -5,6 +5,8 @@ pub mod header;
 pub mod merkle;
 pub mod note;
 pub mod pack;
+pub mod provisional;
+pub mod succession;
 pub mod voters;
 
 pub use header::{Header, Kind};

@@ -1,6 +1,6 @@
 //! When an entry is certified: a majority of the room's voters hold it.
 
-use crate::ids::CoopName;
+use crate::ids::{CoopName, Seq};
 
 /// The co-ops whose votes count, from the room's context, and who breaks a tie between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,59 @@ impl Voters {
         let mut sizes: Vec<u64> = held.iter().map(|(_, size)| *size).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         sizes.into_iter().find(|size| self.certify(held.iter().filter(|(_, held)| held >= size).map(|(name, _)| name))).unwrap_or(0)
+    }
+
+    /// Whether that co-op may be seated as hub. A tie-breaker witnesses; it does not order.
+    pub fn may_order(&self, name: &CoopName) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Whether that co-op's word counts in any way.
+    pub fn counts(&self, name: &CoopName) -> bool {
+        self.names.contains(name) || self.tie_breaker.as_ref() == Some(name)
+    }
+}
+
+/// Whose votes count around a room's newest commit, which may have changed the voters and may not be certified yet.
+///
+/// A commit that changes the voters is certified by majorities of both sides, as is a succession after it: without that,
+/// a room that goes from two voters with a tie-breaker to three could lose what was certified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Electorate {
+    pub before: Voters,
+    pub after: Voters,
+    /// The newest commit.
+    pub commit: Seq,
+}
+
+impl Electorate {
+    /// The size up to which the log is certified, from how far each co-op holds it.
+    pub fn certified_size(&self, held: &[(CoopName, u64)]) -> u64 {
+        let (before, after) = (self.before.certified_size(held), self.after.certified_size(held));
+        if before <= self.commit.0 {
+            before
+        } else {
+            // What stands before the commit counts by the voters before it.
+            after.max(self.commit.0)
+        }
+    }
+
+    /// Whether these voters can seat a hub.
+    pub fn seats<'a>(&self, voters: impl Iterator<Item = &'a CoopName> + Clone) -> bool {
+        self.before.certify(voters.clone()) && self.after.certify(voters)
+    }
+
+    /// Every co-op whose word counts on either side, each once.
+    pub fn names(&self) -> Vec<CoopName> {
+        let sides = [&self.before, &self.after];
+        let mut names: Vec<CoopName> = sides.iter().flat_map(|side| side.names.iter().chain(&side.tie_breaker)).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    pub fn counts(&self, name: &CoopName) -> bool {
+        self.before.counts(name) || self.after.counts(name)
     }
 }
 
@@ -62,5 +115,20 @@ mod tests {
         let held: Vec<_> = names("a b c x").into_iter().zip([10, 7, 3, 99]).collect();
         assert_eq!(voters.certified_size(&held), 7);
         assert_eq!(voters.certified_size(&held[..1]), 0);
+    }
+
+    #[test]
+    fn a_commit_that_changes_voters_needs_both_sides() {
+        let voters = |list: &str| Voters { names: names(list), tie_breaker: None };
+        let held = |sizes: [u64; 4]| names("a b c d").into_iter().zip(sizes).collect::<Vec<_>>();
+        let both = Electorate { before: voters("a b c"), after: voters("a b c d"), commit: Seq(5) };
+        for (sizes, certified) in
+            [([4, 3, 0, 0], 3), ([9, 9, 0, 0], 5), ([9, 9, 6, 0], 6), ([9, 9, 8, 7], 8), ([9, 0, 9, 9], 9), ([9, 0, 0, 9], 0)]
+        {
+            assert_eq!(both.certified_size(&held(sizes)), certified, "{sizes:?}");
+        }
+        let same = Electorate { before: voters("a"), after: voters("a"), commit: Seq(5) };
+        assert_eq!(same.certified_size(&held([9, 0, 0, 0])), 9);
+        assert_eq!(both.names(), names("a b c d"));
     }
 }

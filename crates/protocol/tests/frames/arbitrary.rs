@@ -15,6 +15,8 @@ use kith_protocol::limits;
 use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
+use kith_protocol::log::provisional::Provisional;
+use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
 use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
@@ -152,6 +154,31 @@ fn attestation_of_number() -> impl Strategy<Value = Attestation> + Clone {
     attestation(RoomId([0; 32]))
 }
 
+fn term() -> impl Strategy<Value = Term> + Clone {
+    any::<u32>().prop_map(Term)
+}
+
+fn vote() -> impl Strategy<Value = Vote> + Clone {
+    (room(), term(), coop(), coop_name(), attestation_of_number(), signature()).prop_map(
+        |(room, term, candidate, voter, mut last, signature)| {
+            last.checkpoint.room = room;
+            last.marks.clear();
+            Vote { room, term, candidate, voter, last, signature }
+        },
+    )
+}
+
+fn provisional() -> impl Strategy<Value = Provisional> + Clone {
+    let id = (pseudonym(), device(), number());
+    (id, epoch(), time(), blob(), signature()).prop_map(|((sender, device, number), epoch, time, body, signature)| Provisional {
+        id: EntryId { sender, counter: Counter { device, number } },
+        epoch,
+        time,
+        body,
+        signature,
+    })
+}
+
 fn entry() -> impl Strategy<Value = Entry> + Clone {
     let numbers = (any::<u32>(), device(), number(), prop_oneof![-5..5i64, any::<i64>()], number());
     (numbers, kind(), blob(), hash()).prop_map(|((sender, device, counter, epoch_delta, time_delta), kind, body, info)| Entry {
@@ -202,11 +229,30 @@ fn leave() -> impl Strategy<Value = SignedLeave> + Clone {
 fn group() -> impl Strategy<Value = Box<Group>> + Clone {
     let blobs = (blob(), blob(), blob());
     let place = (number(), any::<u32>(), vec(hash(), 0..4), vec(pseudonym(), 0..4), time(), any::<u32>());
-    (blobs, place, attestation_of_number(), vec(leave(), 0..3)).prop_map(
-        |((group_info, tree, creation), (size, term, frontier, senders, last_time, next_use), mut attestation, leaves)| {
+    (blobs, place, attestation_of_number(), vec(leave(), 0..3), blob()).prop_map(
+        |(
+            (group_info, short_tree, creation),
+            (size, term, frontier, senders, last_time, next_use),
+            mut attestation,
+            leaves,
+            succession,
+        )| {
             attestation.checkpoint.room = room_id(&creation);
             let term = Term(term);
-            Box::new(Group { group_info, tree, creation, size, term, frontier, senders, last_time, next_use, attestation, leaves })
+            Box::new(Group {
+                group_info,
+                short_tree,
+                creation,
+                size,
+                term,
+                frontier,
+                senders,
+                last_time,
+                next_use,
+                attestation,
+                leaves,
+                succession,
+            })
         },
     )
 }
@@ -298,6 +344,9 @@ impl Arbitrary for ToMember {
                 (room_number(), attestation_of_number()).prop_map(|(room, attestation)| Self::Attestation { room, attestation }).boxed()
             }
             "draining" => Just(Self::Draining).boxed(),
+            "provisionals" => {
+                (room_number(), vec(provisional(), 0..3)).prop_map(|(room, entries)| Self::Provisionals { room, entries }).boxed()
+            }
             other => panic!("no strategy for {other}"),
         }
     }
@@ -330,10 +379,20 @@ impl Arbitrary for LinkFrame {
                 .boxed(),
             "standing" => notice().prop_map(Self::Standing).boxed(),
             "agreement" => (blob(), signature()).prop_map(|(document, signature)| Self::Agreement { document, signature }).boxed(),
-            "follow" => (room_number(), room(), seq()).prop_map(|(room, id, from)| Self::Follow { room, id, from }).boxed(),
+            "follow" => {
+                (room_number(), room(), seq(), term()).prop_map(|(room, id, from, term)| Self::Follow { room, id, from, term }).boxed()
+            }
+            "status" => (room(), term(), number()).prop_map(|(room, term, size)| Self::Status { room, term, size }).boxed(),
+            "call" => (room(), term(), coop(), any::<bool>())
+                .prop_map(|(room, term, candidate, probe)| Self::Call { room, term, candidate, probe })
+                .boxed(),
+            "willing" => (room(), term()).prop_map(|(room, term)| Self::Willing { room, term }).boxed(),
+            "vote" => vote().prop_map(|vote| Self::Vote(Box::new(vote))).boxed(),
             "unfollow" => room_number().prop_map(|room| Self::Unfollow { room }).boxed(),
-            "batch" => (entries(), vec((any::<u32>(), blob()), 0..3), attestation_of_number())
-                .prop_map(|(entries, group_infos, attestation)| Self::Batch(Box::new(Batch { entries, group_infos, attestation })))
+            "batch" => (entries(), vec((any::<u32>(), blob()), 0..3), attestation_of_number(), vec(hash(), 0..4))
+                .prop_map(|(entries, group_infos, attestation, proof)| {
+                    Self::Batch(Box::new(Batch { entries, group_infos, attestation, proof }))
+                })
                 .boxed(),
             "attest" => (room_number(), number(), mark()).prop_map(|(room, size, mark)| Self::Attest { room, size, mark }).boxed(),
             "attested" => {
@@ -462,15 +521,32 @@ single!(
 );
 single!(
     GroupSnapshot,
-    ((blob(), blob(), blob()), seq(), vec(snapshot_sender(), 0..4), vec((key(), vec(any::<u32>(), 0..4)), 0..3), vec(coop(), 0..3))
-        .prop_map(|((creation, group_info, tree), last_commit, senders, invite_uses, coops)| GroupSnapshot {
-            creation,
-            group_info,
-            tree,
-            last_commit,
-            senders,
-            invite_uses,
-            coops
-        })
+    (
+        (blob(), blob(), blob()),
+        seq(),
+        vec(snapshot_sender(), 0..4),
+        vec((key(), vec(any::<u32>(), 0..4)), 0..3),
+        vec(coop(), 0..3),
+        (coop(), vec(coop_name(), 0..4), option::of(coop_name()), vec(attestation(ATTESTED_ROOM), 0..3), blob())
+    )
+        .prop_map(
+            |((creation, group_info, tree), last_commit, senders, invite_uses, coops, (hub, names, tie_breaker, ended, succession))| {
+                GroupSnapshot {
+                    creation,
+                    group_info,
+                    tree,
+                    last_commit,
+                    senders,
+                    invite_uses,
+                    coops,
+                    hub,
+                    voters_before: Voters { names, tie_breaker },
+                    ended,
+                    succession,
+                }
+            }
+        )
 );
 single!(Attestation, attestation(ATTESTED_ROOM));
+single!(Vote, vote());
+single!(Succession, (room(), term(), coop(), vec(vote(), 0..3)).prop_map(|(room, term, hub, votes)| Succession { room, term, hub, votes }));

@@ -11,6 +11,9 @@ use kith_protocol::ids::{Epoch, Hash, Pseudonym, RoomId, Seq, UnixSeconds};
 use kith_protocol::limits;
 use kith_protocol::link::{LinkFrame, Submission};
 use kith_protocol::log::Kind;
+use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::provisional::Provisional;
+use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{Entries, Group, Join, Send, ToMember, ToServer};
 use serde_json::{Value, json};
 
@@ -110,7 +113,7 @@ fn entries_bounds(bound: &Bounds<'_, Entries>) {
 
 fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
-    bound("tree", &|x, past| x.tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("tree", &|x, past| x.short_tree = blob(limits::TREE_BYTES_MAX, past));
     bound("size", &|x, past| x.size = number(past));
     bound("frontier", &|x, past| x.frontier = list(Hash([1; 32]), limits::TREE_LEVELS_MAX, past));
     bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));
@@ -118,9 +121,21 @@ fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("leaves", &|x, past| x.leaves = list(x.leaves[0], limits::SENDERS_MAX, past));
     bound("device", &|x, past| x.leaves[0].id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
     bound("counter", &|x, past| x.leaves[0].id.counter.number = number(past));
-    bound("size", &|x, past| x.attestation.checkpoint.size = number(past));
-    bound("marks", &|x, past| x.attestation.marks = list(x.attestation.marks[0].clone(), limits::MARKS_MAX, past));
-    bound("time", &|x, past| x.attestation.marks[0].cosignature.as_mut().unwrap().0 = UnixSeconds(number(past)));
+    bound("succession", &|x, past| x.succession = blob(limits::BODY_BYTES_MAX, past));
+    attestation_bounds(&|field, change| bound(field, &|x, past| change(&mut x.attestation, past)));
+}
+
+fn attestation_bounds(bound: &Bounds<'_, Attestation>) {
+    bound("size", &|x, past| x.checkpoint.size = number(past));
+    bound("marks", &|x, past| x.marks = list(x.marks[0].clone(), limits::MARKS_MAX, past));
+    bound("time", &|x, past| x.marks[0].cosignature.as_mut().unwrap().0 = UnixSeconds(number(past)));
+}
+
+/// A vote's checkpoint stands without marks.
+fn vote_bounds(bound: &Bounds<'_, Vote>) {
+    let mark = samples::attestation(RoomId([0; 32])).marks.swap_remove(0);
+    bound("size", &|x, past| x.last.checkpoint.size = number(past));
+    bound("marks", &|x, past| x.last.marks = list(mark.clone(), 0, past));
 }
 
 #[test]
@@ -129,6 +144,20 @@ fn to_member() {
     bound("registered", "device", &|frame, past| {
         *variant!(frame, ToMember::Registered { number, .. } => number) = len(limits::DEVICES_MAX - 1, past) as u16;
     });
+    bound("provisionals", "messages", &|frame, past| {
+        let entries = variant!(frame, ToMember::Provisionals { entries, .. } => entries);
+        *entries = list(entries[0].clone(), limits::PROVISIONALS_MAX, past);
+    });
+    let provisional = |field, change: Change<'_, Provisional>| {
+        bound("provisionals", field, &|frame, past| {
+            change(&mut variant!(frame, ToMember::Provisionals { entries, .. } => entries)[0], past);
+        });
+    };
+    provisional("device", &|x, past| x.id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
+    provisional("counter", &|x, past| x.id.counter.number = number(past));
+    provisional("epoch", &|x, past| x.epoch = Epoch(number(past)));
+    provisional("time", &|x, past| x.time = UnixSeconds(number(past)));
+    provisional("body", &|x, past| x.body = blob(limits::BODY_BYTES_MAX, past));
     bound("ack.stored", "counter", &|frame, past| *variant!(frame, ToMember::Ack { counter, .. } => counter) = number(past));
     bound("ack.ordered", "sequence number", &|frame, past| {
         *variant!(frame, ToMember::Ack { ordered, .. } => ordered) = Some((Seq(number(past) - 1), 60));
@@ -174,6 +203,17 @@ fn link() {
     });
     bound("batch", "GroupInfo", &|frame, past| {
         variant!(frame, LinkFrame::Batch(batch) => batch).group_infos[0].1 = blob(limits::GROUP_INFO_BYTES_MAX, past);
+    });
+    bound("batch", "proof", &|frame, past| {
+        let batch = variant!(frame, LinkFrame::Batch(batch) => batch);
+        batch.proof = list(batch.proof[0], limits::TREE_LEVELS_MAX + 1, past);
+    });
+    bound("status", "size", &|frame, past| *variant!(frame, LinkFrame::Status { size, .. } => size) = number(past));
+    attestation_bounds(&|field, change| {
+        bound("batch", field, &|frame, past| change(&mut variant!(frame, LinkFrame::Batch(batch) => batch).attestation, past));
+    });
+    vote_bounds(&|field, change| {
+        bound("vote", field, &|frame, past| change(variant!(frame, LinkFrame::Vote(vote) => vote), past));
     });
     let submit = |field, change: Change<'_, Submission>| {
         bound("submit", field, &|frame, past| change(variant!(frame, LinkFrame::Submit { submission, .. } => submission), past));
@@ -246,9 +286,16 @@ fn what_is_stored() {
     bound("devices", &room, |x, past| x.counters[0] = list(1, limits::DEVICES_MAX, past));
     let group = sample(samples::group_snapshot(), "group_snapshot");
     bound("sequence number", &group, |x, past| x.last_commit = Seq(number(past)));
+    bound("voters", &group, |x, past| x.voters_before.names = list(x.hub.name.clone(), limits::VOTERS_MAX, past));
+    attestation_bounds(&|field, change| bound(field, &group, |x, past| change(&mut x.ended[0], past)));
+    bound("terms", &group, |x, past| x.ended = list(x.ended[0].clone(), limits::TERMS_MAX, past));
+    let succession = sample(samples::succession(), "succession");
+    bound("votes", &succession, |x, past| x.votes = list(x.votes[0].clone(), limits::VOTERS_MAX + 1, past));
+    vote_bounds(&|field, change| bound(field, &succession, |x, past| change(&mut x.votes[1], past)));
+    let vote = sample(samples::stored_vote(), "stored_vote");
+    vote_bounds(&|field, change| bound(field, &vote, change));
     let attestation = sample(samples::stored_attestation(), "stored_attestation");
-    bound("marks", &attestation, |x, past| x.marks = list(x.marks[0].clone(), limits::MARKS_MAX, past));
-    bound("size", &attestation, |x, past| x.checkpoint.size = number(past));
+    attestation_bounds(&|field, change| bound(field, &attestation, change));
 }
 
 #[test]
@@ -269,7 +316,7 @@ fn a_stored_attestation_has_one_encoding() {
     let numbered = [&[0x08, 5][..], &bytes].concat();
     let unknown = [&bytes[..], &[0x78, 1]].concat();
     for other in [numbered, unknown] {
-        assert_eq!(kith_protocol::log::checkpoint::Attestation::decode(&other), Err(DecodeError::Schema));
+        assert_eq!(Attestation::decode(&other), Err(DecodeError::Schema));
     }
 }
 
@@ -350,7 +397,7 @@ fn fixed_lengths_and_missing_parts() {
 fn fields_of_a_kind() {
     let to_server = |json: Value| ToServer::from_json(json.to_string().as_bytes());
     let to_member = |json: Value| ToMember::from_json(json.to_string().as_bytes());
-    assert_eq!(to_server(json!({"send": {"kind": 4}})), Err(DecodeError::Field("kind")));
+    assert_eq!(to_server(json!({"send": {"kind": 5}})), Err(DecodeError::Field("kind")));
     assert_eq!(to_member(json!({"entries": {"entries": [{"kind": 256}]}})), Err(DecodeError::Field("kind")));
     // Commits and creations carry the hash of their GroupInfo.
     for kind in [1, 2] {
@@ -368,6 +415,10 @@ fn fields_of_a_kind() {
     assert_eq!(LinkFrame::decode(&[0x1a, 0]), Err(DecodeError::Field("entries")));
     assert_eq!(LinkFrame::decode(&[0x1a, 2, 0x0a, 0]), Err(DecodeError::Field("attestation")));
     assert_eq!(LinkFrame::decode(&[0x22, 0]), Err(DecodeError::Field("mark")));
+    // A vote without the checkpoint that it stands on.
+    let room_id = [&[0x0a, 32][..], &[1; 32]].concat();
+    assert_eq!(Vote::decode(&room_id), Err(DecodeError::Field("checkpoint")));
+    assert_eq!(LinkFrame::decode(&[&[0x9a, 0x01, 34][..], &room_id].concat()), Err(DecodeError::Field("checkpoint")));
 }
 
 /// What the wire leaves out is put in by whoever knows the room.

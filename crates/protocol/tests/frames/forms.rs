@@ -10,6 +10,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::RoomId;
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::member::{ToMember, ToServer};
 use kith_protocol::room::{Creation, CreationBody, RoomContext};
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot};
@@ -85,6 +86,7 @@ form!(ToMember {
     Self::Headers { .. } => "headers",
     Self::Attestation { .. } => "attestation",
     Self::Draining => "draining",
+    Self::Provisionals { .. } => "provisionals",
 }, |frame| codec::encode_to_member(frame, Encoding::Binary), |bytes| codec::decode_to_member(bytes.to_vec().into(), Encoding::Binary));
 
 form!(LinkFrame {
@@ -101,6 +103,10 @@ form!(LinkFrame {
     Self::FetchGroup(_) => "fetch_group",
     Self::Group { .. } => "group",
     Self::NoGroup { .. } => "no_group",
+    Self::Status { .. } => "status",
+    Self::Call { .. } => "call",
+    Self::Willing { .. } => "willing",
+    Self::Vote(_) => "vote",
     Self::Error { .. } => "error",
     Self::Ping { .. } => "ping",
     Self::Pong { .. } => "pong",
@@ -122,8 +128,10 @@ form!(CreationBody { _ => "creation_body" }, codec::encode_creation_body, codec:
 form!(Admission { _ => "admission" }, codec::encode_admission, codec::decode_admission);
 form!(LeafCertificate { _ => "leaf_certificate" }, codec::encode_certificate, codec::decode_certificate);
 form!(RoomSnapshot { _ => "room_snapshot" }, codec::encode_room_snapshot, codec::decode_room_snapshot);
-form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, codec::decode_group_snapshot);
+form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, |bytes| codec::decode_group_snapshot(ATTESTED_ROOM, bytes));
 form!(Record { _ => "agreement_record" }, codec::encode_agreement_record, codec::decode_agreement_record);
+form!(Vote { _ => "stored_vote" }, codec::encode_vote, codec::decode_vote);
+form!(Succession { _ => "succession" }, codec::encode_succession, codec::decode_succession);
 form!(Attestation { _ => "stored_attestation" }, codec::encode_attestation, |bytes| codec::decode_attestation(ATTESTED_ROOM, bytes));
 
 fn text(json: impl AsRef<[u8]>) -> String {

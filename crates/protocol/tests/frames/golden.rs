@@ -104,4 +104,6 @@ golden! {
     group_snapshot: check_binary,
     stored_attestation: check_binary,
     agreement_record: check_binary,
+    stored_vote: check_binary,
+    succession: check_binary,
 }

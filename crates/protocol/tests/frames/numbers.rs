@@ -49,7 +49,7 @@ numbers!(codes, Code as u32 {
     EpochBusy = 22,
 }, |number| Some(Code::from_wire(number)), unknown: Some(Code::Internal));
 
-numbers!(kinds, Kind as u32 { Message = 0, Commit = 1, Creation = 2, Leave = 3 }, Kind::from_number, unknown: None);
+numbers!(kinds, Kind as u32 { Message = 0, Commit = 1, Creation = 2, Leave = 3, Succession = 4 }, Kind::from_number, unknown: None);
 
 numbers!(roles, Role as u32 { Member = 0, Moderator = 1, Facilitator = 2 }, Role::from_number, unknown: None);
 

@@ -137,6 +137,8 @@ binary! {
     group_snapshot: kith_protocol::snapshot::GroupSnapshot,
     stored_attestation: kith_protocol::log::checkpoint::Attestation,
     agreement_record: kith_protocol::agreement::Record,
+    stored_vote: kith_protocol::log::succession::Vote,
+    succession: kith_protocol::log::succession::Succession,
 }
 
 json! {

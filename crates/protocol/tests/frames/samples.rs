@@ -14,6 +14,8 @@ use kith_protocol::judge::Standing;
 use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
+use kith_protocol::log::provisional::Provisional;
+use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
 use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
@@ -77,7 +79,7 @@ pub fn group() -> Group {
     Group {
         attestation: attestation(room_id(&creation)),
         group_info: bytes("group info"),
-        tree: bytes("tree"),
+        short_tree: bytes("tree"),
         creation,
         size: 300,
         term: Term(2),
@@ -86,7 +88,27 @@ pub fn group() -> Group {
         last_time: TIME,
         next_use: 3,
         leaves: vec![leave(0x22), leave(0x23)],
+        succession: bytes("succession"),
     }
+}
+
+fn vote(voter: &str) -> Vote {
+    let last = Attestation { marks: vec![], ..attestation(ROOM) };
+    Vote { room: ROOM, term: Term(3), candidate: alder(), voter: name(voter), last, signature: signature(0x55) }
+}
+
+pub fn stored_vote() -> Samples<Vote> {
+    vec![("stored_vote", vote("birch.test"))]
+}
+
+pub fn succession() -> Samples<Succession> {
+    let votes = vec![vote("birch.test"), vote("cedar.test")];
+    vec![("succession", Succession { room: ROOM, term: Term(3), hub: alder(), votes })]
+}
+
+fn provisional(fill: u8) -> Provisional {
+    let id = EntryId { sender: Pseudonym([fill; 16]), counter: Counter { device: 1, number: 130 } };
+    Provisional { id, epoch: Epoch(9), time: TIME, body: bytes("body"), signature: signature(0x55) }
 }
 
 pub fn entries() -> Entries {
@@ -113,6 +135,7 @@ pub fn entries() -> Entries {
             entry(5, Kind::Commit, Some(Hash([0xd1; 32]))),
             entry(6, Kind::Creation, Some(Hash([0xd2; 32]))),
             entry(7, Kind::Leave, None),
+            entry(8, Kind::Succession, None),
         ],
     }
 }
@@ -171,10 +194,11 @@ pub fn to_member() -> Samples<ToMember> {
         ("headers", ToMember::Headers { request, first: Seq(300), headers: vec![bytes("header a"), bytes("header b")] }),
         ("attestation", ToMember::Attestation { room: number, attestation: attestation_of_number() }),
         ("draining", ToMember::Draining),
+        ("provisionals", ToMember::Provisionals { room: number, entries: vec![provisional(0x22), provisional(0x23)] }),
     ]
 }
 
-fn succession() -> RootSuccession {
+fn root_succession() -> RootSuccession {
     RootSuccession {
         from: PublicKey([0x31; 32]),
         to: PublicKey([0x33; 32]),
@@ -232,16 +256,22 @@ pub fn link() -> Samples<LinkFrame> {
         entries: entries(),
         group_infos: vec![(1, bytes("group info a")), (2, bytes("group info b"))],
         attestation: attestation_of_number(),
+        proof: vec![Hash([0xc3; 32]), Hash([0xc4; 32])],
     };
     let mark = attestation_of_number().marks.swap_remove(0);
     vec![
         (
             "hello",
-            LinkFrame::Hello { versions: Versions { oldest: 1, newest: 3 }, coop: alder(), certificate, successions: vec![succession()] },
+            LinkFrame::Hello {
+                versions: Versions { oldest: 1, newest: 3 },
+                coop: alder(),
+                certificate,
+                successions: vec![root_succession()],
+            },
         ),
         ("agreement", LinkFrame::Agreement { document: bytes("document"), signature: signature(0x55) }),
         ("standing", LinkFrame::Standing(notice(Keeps::Ended))),
-        ("follow", LinkFrame::Follow { room, id: ROOM, from: Seq(300) }),
+        ("follow", LinkFrame::Follow { room, id: ROOM, from: Seq(300), term: Term(2) }),
         ("unfollow", LinkFrame::Unfollow { room }),
         ("batch", LinkFrame::Batch(Box::new(batch))),
         ("attest", LinkFrame::Attest { room, size: 300, mark }),
@@ -252,6 +282,10 @@ pub fn link() -> Samples<LinkFrame> {
         ("fetch_group", LinkFrame::FetchGroup(fetch_group())),
         ("group", LinkFrame::Group { request, group: Box::new(group()) }),
         ("no_group", LinkFrame::NoGroup { request }),
+        ("status", LinkFrame::Status { room: ROOM, term: Term(2), size: 300 }),
+        ("call", LinkFrame::Call { room: ROOM, term: Term(3), candidate: alder(), probe: true }),
+        ("willing", LinkFrame::Willing { room: ROOM, term: Term(3) }),
+        ("vote", LinkFrame::Vote(Box::new(vote("birch.test")))),
         ("error", LinkFrame::Error { code: Code::NoAgreement, detail: "no agreement".into() }),
         ("ping", LinkFrame::Ping { id }),
         ("pong", LinkFrame::Pong { id }),
@@ -357,6 +391,10 @@ pub fn group_snapshot() -> Samples<GroupSnapshot> {
         ],
         invite_uses: vec![(PublicKey([0x44; 32]), vec![1, 3, 200])],
         coops: vec![alder(), Coop { name: name("birch.test"), key: PublicKey([0x34; 32]) }],
+        hub: Coop { name: name("birch.test"), key: PublicKey([0x34; 32]) },
+        voters_before: Voters { names: vec![name("alder.test"), name("birch.test")], tie_breaker: Some(name("cedar.test")) },
+        ended: vec![attestation(ATTESTED_ROOM)],
+        succession: bytes("succession"),
     };
     vec![("group_snapshot", snapshot)]
 }

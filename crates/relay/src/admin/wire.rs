@@ -51,6 +51,10 @@ pub enum Wire {
         reason: String,
     },
     Status,
+    HandOver {
+        room: String,
+        to: String,
+    },
     /// The folder's keys have changed.
     ReadKeys,
 }
@@ -188,6 +192,7 @@ impl Wire {
             Self::Suspend { name, reason } => agreement(name, Act::Suspend(parse_line(&reason)?))?,
             Self::Resume { name } => agreement(name, Act::Resume)?,
             Self::End { name, reason } => agreement(name, Act::End(parse_line(&reason)?))?,
+            Self::HandOver { room, to } => Request::HandOver { room: room.parse()?, to: to.parse()? },
             Self::Status => Request::Status,
             Self::ReadKeys => return Ok(None),
         }))

@@ -12,8 +12,9 @@ use kith_protocol::limits::NEIGHBOURS_MAX;
 use kith_protocol::sign::Signature;
 use kith_storage::{NeighbourRow, Write};
 
-use super::machine::{After, Coop};
+use super::machine::Coop;
 use super::types::{Effect, Identity, Secrets};
+use super::waiting::After;
 
 const DAY_S: u64 = 24 * 3600;
 

@@ -2,17 +2,17 @@
 //! connections' queues. Holds no rule of its own.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
-use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX, SESSION_QUEUE_MESSAGES_MAX};
-use kith_protocol::log::merkle::nodes_for_frontier;
+use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
+use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::agreements::Dialled;
@@ -20,6 +20,7 @@ use super::machine::Coop;
 use super::steward::{Reply, Request};
 use super::types::{Boot, Effect, Input, Read, ReadResult};
 use crate::metrics as names;
+use crate::queue;
 use crate::room::Room;
 
 /// Places in a session's queue that entries leave free for answers.
@@ -38,7 +39,7 @@ pub struct Handle {
 /// An input, or a connection's queue.
 pub enum Message {
     Input(Input),
-    Member { connection: ConnectionId, queue: mpsc::Sender<Bytes>, lagging: Arc<AtomicBool> },
+    Member { connection: ConnectionId, queue: queue::Sender },
     Link { connection: ConnectionId, queue: mpsc::Sender<Bytes>, meter: Arc<LinkMeter> },
     Steward { request: Request, reply: oneshot::Sender<Reply> },
 }
@@ -56,6 +57,11 @@ pub struct LinkMeter {
 impl Handle {
     pub fn new_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A place among the inputs: whoever waits for one need not hold what is to go in. `None`: the co-op has stopped.
+    pub async fn place(&self) -> Option<mpsc::Permit<'_, Message>> {
+        self.inputs.reserve().await.ok()
     }
 
     /// `false`: the co-op has stopped.
@@ -110,6 +116,14 @@ pub async fn read(store: &dyn Store, read: Read) -> ReadResult {
         Read::Entries { room, from, rows_max, bytes_max } => store.entries(room, from, rows_max, bytes_max).await.map(ReadResult::Entries),
         Read::Headers { room, from, max } => store.headers(room, from, max).await.map(ReadResult::Headers),
         Read::Frontier { room, size } => store.nodes(room, nodes_for_frontier(size)).await.map(ReadResult::Frontier),
+        Read::Proof { room, old, new } => {
+            let ids = nodes_for_consistency(old, new);
+            store.nodes(room, ids.clone()).await.and_then(|nodes| {
+                let at = |id: NodeId| ids.iter().position(|known| *known == id).and_then(|at| nodes[at]);
+                let proof = consistency_proof(&at, old, new);
+                proof.map(ReadResult::Proof).map_err(|error| StoreError::Damaged(error.to_string()))
+            })
+        }
     };
     result.unwrap_or_else(|error| {
         tracing::error!(%error, "a read failed");
@@ -121,10 +135,8 @@ pub fn wall() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-struct MemberQueue {
-    queue: mpsc::Sender<Bytes>,
-    lagging: Arc<AtomicBool>,
-}
+/// A transaction under way. It is polled by the driver itself: a task of its own would cost two wake-ups more.
+type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 pub struct Driver {
     coop: Coop,
@@ -132,12 +144,12 @@ pub struct Driver {
     started: Instant,
     inputs: mpsc::Receiver<Message>,
     itself: mpsc::Sender<Message>,
-    members: HashMap<ConnectionId, MemberQueue>,
+    members: HashMap<ConnectionId, queue::Sender>,
     links: HashMap<ConnectionId, (mpsc::Sender<Bytes>, Arc<LinkMeter>)>,
     stewards: HashMap<u64, oneshot::Sender<Reply>>,
     next_steward: u64,
     neighbours: watch::Sender<Vec<Dialled>>,
-    commit: Option<JoinHandle<Result<(), StoreError>>>,
+    commit: Option<Commit>,
     /// When a transaction that found the disk full is tried again.
     full_until: Option<Instant>,
 }
@@ -219,6 +231,10 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Input(input) => {
+                if matches!(input, Input::MemberClosed { .. }) {
+                    // What was said to it before, such as why it is closed, goes into its queue before the queue goes.
+                    self.apply_effects();
+                }
                 match &input {
                     Input::MemberClosed { connection } => drop(self.members.remove(connection)),
                     Input::LinkClosed { connection } => drop(self.links.remove(connection)),
@@ -227,9 +243,7 @@ impl Driver {
                 }
                 self.handle(input);
             }
-            Message::Member { connection, queue, lagging } => {
-                self.members.insert(connection, MemberQueue { queue, lagging });
-            }
+            Message::Member { connection, queue } => drop(self.members.insert(connection, queue)),
             Message::Link { connection, queue, meter } => drop(self.links.insert(connection, (queue, meter))),
             Message::Steward { request, reply } => {
                 let id = self.next_steward;
@@ -252,21 +266,20 @@ impl Driver {
             metrics::counter!(names::COMMITS).increment(1);
             metrics::counter!(names::ENTRIES).increment(entries as u64);
             let store = self.store.clone();
-            self.commit = Some(tokio::spawn(async move { store.commit(writes).await }));
+            self.commit = Some(Box::pin(async move { store.commit(writes).await }));
         }
     }
 
     /// A failed fsync ends the process: nothing may be acknowledged on top of an unknown state.
-    fn committed(&mut self, outcome: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    fn committed(&mut self, outcome: Result<(), StoreError>) -> Result<(), StoreError> {
         match outcome {
-            Ok(Ok(())) => self.handle(Input::Committed),
-            Ok(Err(StoreError::Full)) => {
+            Ok(()) => self.handle(Input::Committed),
+            Err(StoreError::Full) => {
                 tracing::error!("the disk is full: nothing new is taken until there is room");
                 metrics::counter!(names::DISK_FULL).increment(1);
                 self.full_until = Some(Instant::now() + DISK_FULL_RETRY);
             }
-            Ok(Err(error)) => return Err(error),
-            Err(error) => return Err(StoreError::Failed(error.to_string())),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -284,7 +297,7 @@ impl Driver {
             Effect::ToMember { connection, bytes } => {
                 let Some(member) = self.members.get(&connection) else { return };
                 metrics::counter!(names::MESSAGES_OUT).increment(1);
-                if member.queue.try_send(bytes).is_err() {
+                if !member.push(bytes, 0) {
                     // Its answers alone overflow the queue: it does not read at all.
                     self.members.remove(&connection);
                     self.handle(Input::MemberClosed { connection });
@@ -294,12 +307,11 @@ impl Driver {
                 metrics::counter!(names::MESSAGES_OUT).increment(to.len() as u64);
                 for connection in to {
                     let Some(member) = self.members.get(&connection) else { continue };
-                    if member.queue.capacity() > QUEUE_RESERVE && member.queue.try_send(bytes.clone()).is_ok() {
+                    if member.push(bytes.clone(), QUEUE_RESERVE) {
                         continue;
                     }
                     metrics::counter!(names::LAGGED).increment(1);
-                    member.lagging.store(true, Ordering::SeqCst);
-                    let is_drained = member.queue.capacity() == SESSION_QUEUE_MESSAGES_MAX;
+                    let is_drained = member.lag();
                     self.handle(Input::Undelivered { connection, room, first });
                     // It may have drained in between, before it could see that it lags.
                     if is_drained {

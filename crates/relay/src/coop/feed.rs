@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kith_protocol::codec::{Encoding, encode_to_member};
-use kith_protocol::ids::{ConnectionId, CoopName, Hash, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{ConnectionId, CoopName, Hash, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCHES_IN_FLIGHT_MAX};
 use kith_protocol::link::Batch;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint};
@@ -14,8 +14,9 @@ use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::ToMember;
 use kith_storage::{LogRow, Write};
 
-use super::machine::{Coop, Reader};
+use super::machine::Coop;
 use super::types::{Effect, Read};
+use super::waiting::Reader;
 use crate::room::{Committed, Room};
 use crate::session::Subscription;
 
@@ -37,7 +38,7 @@ fn bodies(rows: &[(Header, LogRow)]) -> Vec<(Header, Bytes)> {
     rows.iter().map(|(header, row)| (*header, row.body.clone())).collect()
 }
 
-/// Runs of consecutive rows, each within the bounds of a frame.
+/// Runs of consecutive rows of one term, each within the bounds of a frame.
 fn frames(rows: &[(Header, LogRow)]) -> impl Iterator<Item = &[(Header, LogRow)]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
@@ -45,8 +46,9 @@ fn frames(rows: &[(Header, LogRow)]) -> impl Iterator<Item = &[(Header, LogRow)]
         let fit = rest
             .iter()
             .take(BATCH_ENTRIES_MAX)
-            .take_while(|(_, row)| {
-                let fits = bytes == 0 || bytes + row.body.len() <= BATCH_BYTES_MAX;
+            .take_while(|(header, row)| {
+                let is_of_term = header.term == rest[0].0.term;
+                let fits = is_of_term && (bytes == 0 || bytes + row.body.len() <= BATCH_BYTES_MAX);
                 bytes += row.body.len();
                 fits
             })
@@ -66,6 +68,7 @@ impl Coop {
         let Some(room) = self.rooms.get_mut(&number) else { return };
         let mark = room.committed(&root, wall, size);
         let is_hub = room.is_hub();
+        let has_new_hub = committed.rows.iter().any(|(header, _)| header.kind == Kind::Succession);
         for (header, _) in &committed.rows {
             self.outbox.remove(number, &header.id);
         }
@@ -74,12 +77,17 @@ impl Coop {
             self.announce_certificate(number);
         }
         self.revise_membership(number, &committed.rows);
-        if is_hub {
-            self.feed_followers(number, Some(&committed.rows));
-        } else if let Some(mark) = mark {
+        self.feed_followers(number, Some(&committed.rows));
+        if !is_hub {
             self.attest_to_hub(number, size, mark);
+        } else if !self.outbox.is_empty(number) {
+            self.order_pending(number);
         }
         self.answer_watches(number);
+        if has_new_hub {
+            self.hub_changed(number);
+        }
+        self.seat_if_ready(number);
     }
 
     fn fan_out(&mut self, number: RoomNumber, rows: &[(Header, LogRow)]) {
@@ -176,6 +184,7 @@ impl Coop {
                 self.reply(connection, &ToMember::Attestation { room: number, attestation });
             }
         }
+        self.deliver_waiting(number, &[connection]);
         self.check_synced(connection);
     }
 
@@ -201,8 +210,13 @@ impl Coop {
             return self.close_member(connection);
         };
         subscription.next = Seq(from.0 + rows.len() as u64);
-        let wanted: Vec<_> = frames(&rows).map(<[_]>::to_vec).collect();
+        // A joiner whose own commit is the last there is so far is told its place, once.
+        let joined = session.joined.take_if(|(room, _)| *room == number).map(|(_, seq)| seq);
+        let is_own = rows.last().is_some_and(|(header, _)| Some(header.seq) == joined);
+        let (others, own) = rows.split_at(rows.len() - usize::from(is_own));
+        let wanted: Vec<_> = frames(others).map(<[_]>::to_vec).collect();
         wanted.iter().for_each(|frame| self.deliver(number, vec![connection], frame));
+        own.iter().for_each(|(header, _)| self.ack_ordered(connection, number, header));
         self.read_on(connection, number);
     }
 
@@ -272,6 +286,9 @@ impl Coop {
             let session = self.sessions.get(&connection);
             let device = session.filter(|s| !s.subscriptions.contains_key(&number)).and_then(|s| s.identity).map(|i| i.device);
             if let Some(device) = device {
+                if let Some(session) = self.sessions.get_mut(&connection) {
+                    session.joined = Some((number, header.seq));
+                }
                 self.read(Reader::Cursors { connection }, Read::Cursors { device });
             }
         }
@@ -297,14 +314,14 @@ impl Coop {
     pub(super) fn feed(&mut self, peer: &CoopName, number: RoomNumber, fresh: Option<&[(Header, LogRow)]>) {
         let Some(room) = self.rooms.get(&number) else { return };
         let durable = room.durable();
-        let allowed = room.log().is_some_and(|log| log.has_leaf_of(peer));
+        let allowed = self.may_hold(number, peer);
         let key = (peer.clone(), number);
         if !allowed {
             // The very entries that took its last leaf out are the last that it is sent.
             let sent = self.feeds.get(&key).and_then(|feed| feed.sent.as_ref()).map(|sent| Seq(sent.size()));
             if let Some(rows) = fresh.filter(|rows| rows.first().map(|(header, _)| header.seq) == sent) {
                 let rows = rows.to_vec();
-                self.send_rows(peer, number, &rows);
+                self.send_batch(peer, number, &rows);
             }
             self.feeds.remove(&key);
             return;
@@ -317,12 +334,14 @@ impl Coop {
         let fits = fresh.filter(|rows| {
             let bytes: usize = rows.iter().map(|(_, row)| row.body.len()).sum();
             let follows = rows.first().is_some_and(|(header, _)| header.seq == next);
-            follows && rows.len() <= BATCH_ENTRIES_MAX && bytes <= BATCH_BYTES_MAX
+            let is_one_term = rows.first().map(|(header, _)| header.term) == rows.last().map(|(header, _)| header.term);
+            follows && is_one_term && rows.len() <= BATCH_ENTRIES_MAX && bytes <= BATCH_BYTES_MAX
         });
         match fits {
             Some(rows) => {
                 let rows = rows.to_vec();
                 self.send_batch(peer, number, &rows);
+                self.feed(peer, number, None);
             }
             None => {
                 feed.reading = true;
@@ -338,31 +357,70 @@ impl Coop {
         feed.reading = false;
         let is_next = feed.sent.as_ref().is_some_and(|sent| sent.size() == from.0);
         match parse_rows(rows).filter(|rows| !rows.is_empty()) {
-            Some(rows) if is_next => self.send_batch(peer, number, &rows),
+            Some(rows) if is_next => {
+                let one_term = rows.iter().take_while(|(header, _)| header.term == rows[0].0.term).count();
+                self.send_batch(peer, number, &rows[..one_term]);
+                self.feed(peer, number, None);
+            }
             Some(_) => self.feed(peer, number, None),
             None => tracing::error!(room = number.0, seq = from.0, "the log has a damaged row; a mirror cannot be fed"),
         }
     }
 
+    /// Rows of one term, with a checkpoint of that term's hub: over their end if this co-op is that hub, else over as much as
+    /// the hub last signed, with the proof that leads there.
     fn send_batch(&mut self, peer: &CoopName, number: RoomNumber, rows: &[(Header, LogRow)]) {
-        self.send_rows(peer, number, rows);
-        self.feed(peer, number, None);
+        let (Some(room), Some((last, _))) = (self.rooms.get(&number), rows.last()) else { return };
+        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        let Some(log) = room.log() else { return };
+        let end = last.seq.0 + 1;
+        if last.term == log.term && room.is_hub() {
+            let Some(mut sent) = feed.sent.clone() else { return };
+            rows.iter().for_each(|(_, row)| drop(sent.push(leaf_hash(&row.header))));
+            let checkpoint = Checkpoint { room: room.id, term: log.term, size: sent.size(), root: sent.root() };
+            let known = room.ledger().at(end).filter(|known| known.checkpoint == checkpoint).cloned();
+            let attestation = known.unwrap_or_else(|| Attestation {
+                checkpoint,
+                hub: self.me.name.clone(),
+                signature: checkpoint.sign(&self.secrets.root),
+                marks: Vec::new(),
+            });
+            return self.send_rows(peer, number, rows, attestation, Vec::new());
+        }
+        let signed = |known: &&Attestation| known.checkpoint.term == last.term && known.checkpoint.size >= end;
+        let exact = room.ledger().at(end).filter(signed);
+        let newest = room.ledger().newest(|known| signed(&known) && known.checkpoint.size <= room.durable());
+        let Some(attestation) = exact.or(newest).or_else(|| log.ended.iter().find(signed)).cloned() else {
+            // This holder is catching up itself: the rest follows when it has it.
+            return;
+        };
+        if attestation.checkpoint.size == end {
+            return self.send_rows(peer, number, rows, attestation, Vec::new());
+        }
+        feed.reading = true;
+        let read = Read::Proof { room: number, old: end, new: attestation.checkpoint.size };
+        self.read(
+            Reader::FollowerProof { peer: peer.clone(), room: number, rows: rows.to_vec(), attestation: Box::new(attestation) },
+            read,
+        );
     }
 
-    fn send_rows(&mut self, peer: &CoopName, number: RoomNumber, rows: &[(Header, LogRow)]) {
+    pub(super) fn send_rows(
+        &mut self,
+        peer: &CoopName,
+        number: RoomNumber,
+        rows: &[(Header, LogRow)],
+        attestation: Attestation,
+        proof: Vec<Hash>,
+    ) {
         let Some(connection) = self.links_up.get(peer).copied() else { return };
         let (Some(room), Some(link)) = (self.rooms.get(&number), self.links.get_mut(&connection)) else { return };
-        let (Some(their_number), Some(log)) = (link.follower_number(&room.id), room.log()) else { return };
+        let Some(their_number) = link.follower_number(&room.id) else { return };
         let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        feed.reading = false;
         let Some(sent) = feed.sent.as_mut() else { return };
         rows.iter().for_each(|(_, row)| drop(sent.push(leaf_hash(&row.header))));
-        let checkpoint = Checkpoint { room: room.id, term: log.term, size: sent.size(), root: sent.root() };
-        let attestation = match room.ledger().at(checkpoint.size) {
-            Some(known) => known.clone(),
-            None => {
-                Attestation { checkpoint, hub: self.me.name.clone(), signature: checkpoint.sign(&self.secrets.root), marks: Vec::new() }
-            }
-        };
+        let end = sent.size();
         let Some(entries) = room.pack(their_number, &bodies(rows)) else { return };
         let group_infos = rows
             .iter()
@@ -370,17 +428,25 @@ impl Coop {
             .filter(|(_, (header, _))| header.kind == Kind::Commit)
             .map(|(index, (_, row))| (index as u32, row.group_info.clone()))
             .collect();
-        feed.in_flight.push_back(checkpoint.size);
-        link.batch(Batch { entries, group_infos, attestation });
+        feed.in_flight.push_back(end);
+        link.batch(Batch { entries, group_infos, attestation, proof });
         self.pump_link(connection);
     }
 
-    /// A mirror asks for a room from there on.
-    pub(super) fn start_feed(&mut self, peer: &CoopName, number: RoomNumber, from: Seq) {
+    /// A holder asks for a room from there on. If a term has begun before that place since the one that it knows, it is
+    /// sent from there.
+    pub(super) fn start_feed(&mut self, peer: &CoopName, number: RoomNumber, from: Seq, term: Term) {
         let Some(room) = self.rooms.get(&number) else { return };
+        let ended = room.log().and_then(|log| log.ended.iter().find(|ended| ended.checkpoint.term >= term));
+        let from = ended.map_or(from, |ended| from.min(Seq(ended.checkpoint.size)));
         if from.0 > room.durable() {
-            tracing::warn!(room = number.0, "a mirror claims to have more of the log than its hub");
-            return;
+            // It has more than this co-op: both hear of it.
+            let (id, term, size) = (room.id, room.term(), room.durable());
+            if let Some((connection, link)) = self.link_to(peer) {
+                link.status(id, term, size);
+                self.pump_link(connection);
+            }
+            return self.status_came(peer, &id, term, from.0);
         }
         let sent = (from.0 == 0).then(Frontier::default);
         let is_ready = sent.is_some();

@@ -5,7 +5,7 @@ use kith_protocol::admission::fetch_statement;
 use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{self, DecodeError};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, EntryId, Millis, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, EntryId, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::limits::{LINK_KEY_LIFETIME_S, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX};
 use kith_protocol::link::{Batch, LinkFrame, Submission};
@@ -15,12 +15,11 @@ use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
 use kith_protocol::sign::verify;
 use kith_storage::Write;
 
-use super::machine::{After, Coop};
+use super::machine::Coop;
 use super::types::Effect;
+use super::waiting::After;
 use crate::room::Order;
-
-/// How long a mirror waits before it asks again for what it could not take, milliseconds.
-const REFOLLOW_MS: u64 = 2_000;
+use crate::room::machine::MirrorError;
 
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
@@ -43,6 +42,12 @@ impl Coop {
             let rooms = self.rooms_of_hub(&peer);
             self.outbox.link_lost(&rooms);
             self.note_link(&peer, false);
+            self.following.retain(|_, holder| *holder != peer);
+            self.hub_silent(&peer);
+            for number in rooms {
+                let to = self.subscribers.get(&number).cloned().unwrap_or_default();
+                self.deliver_waiting(number, &to);
+            }
             tracing::info!(neighbour = %peer, "link down");
         }
     }
@@ -105,7 +110,13 @@ impl Coop {
         let again: Vec<RoomNumber> = self.refollow.iter().filter(|(_, at)| **at <= self.now).map(|(room, _)| *room).collect();
         for number in again {
             self.refollow.remove(&number);
-            self.follow_room(number);
+            if self.rooms.get(&number).is_some_and(|room| room.log().is_none()) {
+                // The join had its place and the log did not come: perhaps another hub took over meanwhile.
+                self.outbox.link_lost(&[number]);
+                self.forward(number);
+            } else {
+                self.follow_room(number);
+            }
         }
         let late: Vec<RequestId> = self.relayed.iter().filter(|(_, (_, _, at))| *at <= self.now).map(|(request, _)| *request).collect();
         for request in late {
@@ -123,7 +134,15 @@ impl Coop {
             Event::Signed { terms, signature } => self.terms_signed(connection, &peer.name, &terms, signature),
             Event::Standing(notice) => self.standing_came(connection, &peer.name, notice),
             Event::Up { peer } => self.link_up(connection, &peer),
-            Event::Follow { room, from } => self.peer_follows(connection, &peer, &room, from),
+            Event::Follow { room, from, term } => self.peer_follows(connection, &peer, &room, from, term),
+            Event::Status { room, term, size } => self.status_came(&peer.name, &room, term, size),
+            Event::Call { room, term, candidate, probe } => self.call_came(&peer.name, &room, term, candidate, probe),
+            Event::Willing { room, term } => self.willing_came(&peer.name, &room, term),
+            Event::Vote(vote) => {
+                if vote.voter == peer.name && self.neighbours.covers(&peer.name, &vote.room, self.wall) {
+                    self.vote_came(*vote);
+                }
+            }
             Event::Unfollow { room } => {
                 if let Some(number) = self.room_numbers.get(&room) {
                     self.feeds.remove(&(peer.name, *number));
@@ -149,6 +168,8 @@ impl Coop {
         self.effects.push_back(Effect::LinkStage { connection, up: true });
         self.note_link(&peer.name, true);
         tracing::info!(neighbour = %peer.name, "link up");
+        self.hub_heard(&peer.name);
+        self.tell_status(&peer.name);
         let rooms = self.rooms_of_hub(&peer.name);
         self.outbox.link_lost(&rooms);
         for number in rooms {
@@ -167,7 +188,7 @@ impl Coop {
         let Some(room) = self.rooms.get_mut(&number) else { return };
         let size = room.durable();
         if let Some(mark) = room.committed(&root, wall, size) {
-            self.attest_to_hub(number, size, mark);
+            self.attest_to_hub(number, size, Some(mark));
         }
     }
 
@@ -177,25 +198,16 @@ impl Coop {
         rooms
     }
 
-    fn link_to(&mut self, peer: &CoopName) -> Option<(ConnectionId, &mut Link)> {
+    pub(super) fn link_to(&mut self, peer: &CoopName) -> Option<(ConnectionId, &mut Link)> {
         let connection = *self.links_up.get(peer)?;
         self.links.get_mut(&connection).map(|link| (connection, link))
     }
 
-    /// Asks a room's hub for everything after what is at hand.
-    pub(super) fn follow_room(&mut self, number: RoomNumber) {
-        let Some((id, hub, size)) = self.rooms.get(&number).map(|room| (room.id, room.hub.name.clone(), room.size())) else { return };
-        if !self.neighbours.covers(&hub, &id, self.wall) {
-            return;
-        }
-        if let Some((connection, link)) = self.link_to(&hub) {
-            link.follow(number, id, Seq(size));
-            self.pump_link(connection);
-        }
-    }
-
     /// Hands pending entries to their hub.
     pub(super) fn forward(&mut self, number: RoomNumber) {
+        if self.rooms.get(&number).is_some_and(|room| room.is_hub()) {
+            return self.order_pending(number);
+        }
         let Some((id, hub)) = self.rooms.get(&number).map(|room| (room.id, room.hub.name.clone())) else { return };
         let Some(connection) = self.links_up.get(&hub).copied().filter(|_| self.neighbours.covers(&hub, &id, self.wall)) else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);
@@ -212,6 +224,10 @@ impl Coop {
         let number = self.room_numbers.get(&submission.room).copied().filter(|_| covered);
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
+            // A joiner that was led here learns from the group who orders the room now.
+            Some(room) if !room.is_hub() && submission.kind == Kind::Commit => {
+                Err((Code::WrongEpoch, "another co-op orders this room".to_owned()))
+            }
             Some(_) if !self.neighbours.has_room_for(&peer.name, bytes, self.wall) => {
                 Err((Code::RateLimited, "the agreement's limit for this day is reached".to_owned()))
             }
@@ -257,7 +273,7 @@ impl Coop {
         self.forward(number);
     }
 
-    fn drop_refused(&mut self, number: RoomNumber, entry: &EntryId, code: Code, detail: &str) {
+    pub(super) fn drop_refused(&mut self, number: RoomNumber, entry: &EntryId, code: Code, detail: &str) {
         let Some(id) = self.rooms.get(&number).map(|room| room.id) else { return };
         for pending in self.outbox.refuse(number, entry) {
             let gone = pending.submission.id;
@@ -278,11 +294,9 @@ impl Coop {
     }
 
     /// A mirror asks for a room. Only co-ops with members in it are told that it exists.
-    fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq) {
+    fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq, term: Term) {
         let number = self.room_numbers.get(id).copied();
-        let room = number.and_then(|number| self.rooms.get(&number));
-        let is_in = room.is_some_and(|room| room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(&peer.name)));
-        let allowed = is_in && self.neighbours.covers(&peer.name, id, self.wall);
+        let allowed = number.is_some_and(|number| self.may_hold(number, &peer.name));
         let followed = self.feeds.keys().filter(|(name, room)| *name == peer.name && Some(*room) != number).count();
         if allowed && followed >= self.neighbours.rooms_max(&peer.name) {
             if let Some(link) = self.links.get_mut(&connection) {
@@ -292,7 +306,7 @@ impl Coop {
             return;
         }
         match number.filter(|_| allowed) {
-            Some(number) => self.start_feed(&peer.name, number, from),
+            Some(number) => self.start_feed(&peer.name, number, from, term),
             None => {
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.stop_follower(id);
@@ -305,8 +319,14 @@ impl Coop {
     /// The hub's log goes on.
     fn batch_came(&mut self, connection: ConnectionId, peer: &CoopId, number: RoomNumber, batch: &Batch) {
         let neighbours = &self.neighbours;
-        let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
-        if batch.entries.first.0 < room.size() {
+        let is_followed = self.following.get(&number) == Some(&peer.name) && !self.rebuilds.contains_key(&number);
+        let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
+        // What a holder has been sent meanwhile by somebody else; but a newer term may begin earlier.
+        if batch.entries.first.0 < room.size() && batch.entries.term <= room.term() {
+            return;
+        }
+        // Whoever has voted takes nothing more from the hub of the old term.
+        if room.is_fenced() && batch.entries.term <= room.term() && room.hub == *peer {
             return;
         }
         let before = room.size();
@@ -315,12 +335,13 @@ impl Coop {
                 self.drop_mirrored(number, before);
                 self.touched(number);
             }
+            Err(MirrorError::Cut(until)) => self.rebuild(number, *until),
             Err(error) => {
                 tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a batch is refused");
                 if let Some(link) = self.links.get_mut(&connection) {
                     link.refuse(Code::BadProof, error.to_string());
                 }
-                self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
+                self.refollow_later(number);
             }
         }
     }
@@ -332,13 +353,20 @@ impl Coop {
         mirrored.into_iter().for_each(|id| self.write(Write::DropPending { room: number, id }));
     }
 
-    /// This mirror has fsynced that much: the hub is told.
-    pub(super) fn attest_to_hub(&mut self, number: RoomNumber, size: u64, mark: Mark) {
+    /// This mirror has fsynced that much: the hub is told, and whatever holder it takes the room from. Without a mark it
+    /// only asks for more.
+    pub(super) fn attest_to_hub(&mut self, number: RoomNumber, size: u64, mark: Option<Mark>) {
         let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
-        self.store_marks(number);
-        if let Some((connection, link)) = self.link_to(&hub) {
-            link.attest(number, size, mark);
-            self.pump_link(connection);
+        if mark.is_some() {
+            self.store_marks(number);
+        }
+        let mark = mark.unwrap_or_else(|| Mark { coop: self.me.name.clone(), cosignature: None, held: None });
+        let holder = self.following.get(&number).filter(|holder| **holder != hub).cloned();
+        for peer in [Some(hub), holder].into_iter().flatten() {
+            if let Some((connection, link)) = self.link_to(&peer) {
+                link.attest(number, size, mark.clone());
+                self.pump_link(connection);
+            }
         }
     }
 
@@ -347,6 +375,9 @@ impl Coop {
         let Some(number) = self.room_numbers.get(id).copied() else { return };
         if mark.coop != peer.name || !self.feeds.contains_key(&(peer.name.clone(), number)) {
             return;
+        }
+        if mark.cosignature.is_none() && mark.held.is_none() {
+            return self.attested_by(&peer.name, number, size);
         }
         let Some(room) = self.rooms.get_mut(&number) else { return };
         let before = room.certified_size();
@@ -402,7 +433,7 @@ impl Coop {
         let covered = self.neighbours.covers(&peer, &fetch.room, self.wall);
         let proven = covered && verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
-        let room = number.and_then(|number| self.rooms.get(&number)).filter(|room| room.is_hub());
+        let room = number.and_then(|number| self.rooms.get(&number));
         if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
             self.after.push(After::PeerFetchGroup { connection, fetch });
             return;

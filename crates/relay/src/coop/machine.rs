@@ -7,81 +7,26 @@ use kith_federation::link::Link;
 use kith_protocol::codec::{Encoding, encode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
-    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, EntryId, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq,
-    UnixSeconds,
+    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, UnixSeconds,
 };
-use kith_protocol::member::{FetchGroup, Refused, RequestId, ToMember};
+use kith_protocol::member::{Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, Write};
 
 use super::agreements::NeighbourTable;
+use super::elections::Elections;
 use super::feed::Feed;
 use super::outbox::Outbox;
+use super::rebuild::Rebuild;
 use super::status::Behind;
-use super::types::{Boot, Effect, Input, Read, ReadResult, Secrets};
-use crate::room::{Committed, Room};
+use super::types::{Boot, Effect, Input, Read, Secrets};
+use super::waiting::{After, Reader};
+use crate::room::Room;
 use crate::session::Session;
 
 /// How long a cursor may wait for a commit that something else needs, milliseconds.
 const LAZY_WRITE_MS: u64 = 1_000;
 /// How long a submission that the hub cannot take now waits, milliseconds.
 const RESUBMIT_MS: u64 = 300;
-
-/// What happens once the writes that it depends on are durable.
-#[derive(Debug)]
-pub(super) enum After {
-    Effect(Effect),
-    Grown(Committed),
-    /// Entries for a hub are durable here.
-    Pending {
-        room: RoomNumber,
-        id: EntryId,
-    },
-    /// The hub's answer to a mirror.
-    Submitted {
-        connection: ConnectionId,
-        id: u64,
-    },
-    /// A session follows a room from now on.
-    Subscribe {
-        connection: ConnectionId,
-        room: RoomNumber,
-        from: Seq,
-    },
-    FetchGroup {
-        connection: ConnectionId,
-        fetch: FetchGroup,
-    },
-    PeerFetchGroup {
-        connection: ConnectionId,
-        fetch: FetchGroup,
-    },
-    FollowNew {
-        room: RoomNumber,
-    },
-    /// A new member's device is durable: its rooms can be read.
-    StartSync {
-        connection: ConnectionId,
-        device: DeviceHandle,
-    },
-    ReadCursors {
-        connection: ConnectionId,
-        device: DeviceHandle,
-    },
-    /// The steward has changed an agreement: the neighbour is told.
-    Agreement {
-        name: CoopName,
-    },
-}
-
-/// Who is waiting for a read.
-#[derive(Debug)]
-pub(super) enum Reader {
-    Cursors { connection: ConnectionId },
-    Page { connection: ConnectionId, room: RoomNumber, from: Seq },
-    Headers { connection: ConnectionId, request: RequestId, from: Seq },
-    Follower { peer: CoopName, room: RoomNumber, from: Seq },
-    FollowerFrontier { peer: CoopName, room: RoomNumber, size: u64 },
-}
 
 #[derive(Debug)]
 pub struct Coop {
@@ -120,6 +65,10 @@ pub struct Coop {
     pub(super) resubmit_at: Option<Millis>,
     /// Rooms whose hub sent what could not be taken: they are asked for again then.
     pub(super) refollow: BTreeMap<RoomNumber, Millis>,
+    /// Which holder a room is taken from now.
+    pub(super) following: BTreeMap<RoomNumber, CoopName>,
+    pub(super) elections: Elections,
+    pub(super) rebuilds: BTreeMap<RoomNumber, Rebuild>,
 
     pub(super) effects: VecDeque<Effect>,
     pub(super) writes: Vec<Write>,
@@ -129,7 +78,7 @@ pub struct Coop {
     pub(super) after: Vec<After>,
     in_flight: Option<(Vec<Write>, Vec<After>)>,
     pub(super) readers: BTreeMap<u64, Reader>,
-    next_read: u64,
+    pub(super) next_read: u64,
     pub(super) draining: bool,
 }
 
@@ -156,6 +105,9 @@ impl Coop {
             strangers: BTreeMap::new(),
             watchers: BTreeSet::new(),
             refollow: BTreeMap::new(),
+            following: BTreeMap::new(),
+            elections: Elections::default(),
+            rebuilds: BTreeMap::new(),
             neighbours: NeighbourTable::restore(boot.neighbours),
             behind: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -189,6 +141,8 @@ impl Coop {
         for (room, rows) in boot.pending {
             coop.outbox.restore(room, rows);
         }
+        let hubs: BTreeSet<CoopName> = coop.rooms.values().map(|room| room.hub.name.clone()).filter(|hub| *hub != coop.me.name).collect();
+        hubs.iter().for_each(|hub| coop.hub_silent(hub));
         for device in boot.devices {
             coop.next_device = coop.next_device.max(device.handle.0 + 1);
             coop.note_device(device);
@@ -246,7 +200,8 @@ impl Coop {
         let links = self.links.values().map(Link::poll_deadline);
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
         let lazy = self.lazy_since.map(|since| Millis(since.0 + LAZY_WRITE_MS));
-        sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at).min()
+        let elections = self.elections.poll_deadline();
+        sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at).chain(elections).min()
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -322,6 +277,7 @@ impl Coop {
             After::Agreement { name } => self.show_agreement(&name),
             After::Pending { room, id } => {
                 self.outbox.durable(room, &id);
+                self.deliver_one(room, &id);
                 self.forward(room);
             }
             After::Submitted { connection, id } => {
@@ -333,44 +289,17 @@ impl Coop {
             After::Subscribe { connection, room, from } => self.subscribe(connection, room, from),
             After::FetchGroup { connection, fetch } => self.fetch_group(connection, fetch, false),
             After::PeerFetchGroup { connection, fetch } => self.peer_fetch_group(connection, fetch, false),
-            After::FollowNew { room } => self.follow_room(room),
+            After::FollowNew { room } => {
+                self.follow_room(room);
+                self.refollow_later(room);
+            }
+            After::CastVote { room, term, candidate } => self.cast_vote(room, term, candidate),
+            After::SendVote { room } => self.send_vote(room),
+            After::Rebuilt { room } => self.rebuilt(room),
             After::ReadCursors { connection, device } => {
                 self.read(Reader::Cursors { connection }, Read::Cursors { device });
             }
             After::StartSync { connection, device } => self.start_sync(connection, device),
-        }
-    }
-
-    pub(super) fn read(&mut self, reader: Reader, read: Read) {
-        let id = self.next_read;
-        self.next_read += 1;
-        self.readers.insert(id, reader);
-        self.effects.push_back(Effect::Read { id, read });
-    }
-
-    fn read_done(&mut self, id: u64, result: ReadResult) {
-        match (self.readers.remove(&id), result) {
-            (Some(Reader::Cursors { connection }), ReadResult::Cursors(cursors)) => self.cursors_read(connection, cursors),
-            (Some(Reader::Page { connection, room, from }), ReadResult::Entries(rows)) => {
-                self.page_read(connection, room, from, rows);
-            }
-            (Some(Reader::Headers { connection, request, from }), ReadResult::Headers(headers)) => {
-                self.reply(connection, &ToMember::Headers { request, first: from, headers });
-            }
-            (Some(Reader::Follower { peer, room, from }), ReadResult::Entries(rows)) => {
-                self.follower_read(&peer, room, from, rows);
-            }
-            (Some(Reader::FollowerFrontier { peer, room, size }), ReadResult::Frontier(nodes)) => {
-                self.follower_frontier_read(&peer, room, size, nodes);
-            }
-            (Some(Reader::Headers { connection, request, .. }), _) => {
-                self.refuse(connection, Code::Internal, "the log could not be read", request);
-            }
-            (Some(Reader::Cursors { connection } | Reader::Page { connection, .. }), _) => self.close_member(connection),
-            (Some(Reader::Follower { peer, room, .. } | Reader::FollowerFrontier { peer, room, .. }), _) => {
-                self.feeds.remove(&(peer, room));
-            }
-            (None, _) => {}
         }
     }
 
@@ -382,6 +311,7 @@ impl Coop {
             self.close_member(connection);
         }
         self.tick_links();
+        self.tick_elections();
         self.tick_agreements();
         if self.resubmit_at.is_some_and(|at| at <= self.now) {
             self.resubmit_at = None;

@@ -14,9 +14,10 @@ use kith_protocol::member::{FetchGroup, Join, RequestId, Send, ToMember, ToServe
 use kith_protocol::sign::{Signature, verify};
 use kith_storage::{DeviceRow, MembershipRow, Write};
 
-use super::machine::{After, Coop, Reader};
+use super::machine::Coop;
 use super::outbox;
 use super::types::Read;
+use super::waiting::{After, Reader};
 use crate::room::{Order, Room};
 use crate::session::machine::Watch;
 use crate::session::{Identity, Session};
@@ -250,8 +251,8 @@ impl Coop {
         let room = self.rooms.get(&send.room).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
         let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_member(who));
         let sender = sender.ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
-        if send.kind == Kind::Creation {
-            return Err(no(Code::Malformed, "a room is created once"));
+        if !matches!(send.kind, Kind::Message | Kind::Commit | Kind::Leave) {
+            return Err(no(Code::Malformed, "members send messages, commits and leaves"));
         }
         let id = EntryId { sender, counter: Counter { device: identity.device_number, number: send.counter } };
         let submission = Submission { room: room.id, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info };
@@ -263,7 +264,7 @@ impl Coop {
         let (id, me) = (submission.id, self.me.clone());
         let ack = ToMember::Ack { room: number, counter: id.counter.number, ordered: None };
         let room = self.rooms.get_mut(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
-        if room.is_hub() {
+        if room.orders() {
             match room.order(self.wall, &me, &submission).map_err(|error| no(error.code(), error.to_string()))? {
                 Order::New(_) => self.touched(number),
                 // Its author hears of the place through the log, from its own cursor on.
@@ -383,7 +384,7 @@ impl Coop {
             return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
         }
         let number = self.room_numbers.get(&fetch.room).copied();
-        match number.and_then(|number| self.rooms.get(&number)).filter(|room| room.log().is_some() && room.is_hub()) {
+        match number.and_then(|number| self.rooms.get(&number)).filter(|room| room.log().is_some()) {
             Some(room) if room.size() != room.durable() && may_wait => {
                 self.after.push(After::FetchGroup { connection, fetch });
             }

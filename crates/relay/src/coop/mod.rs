@@ -11,14 +11,19 @@
 
 pub mod agreements;
 pub mod driver;
+mod elections;
 mod feed;
+mod holders;
 mod links;
 pub mod machine;
 mod members;
 mod outbox;
+mod provisional;
+mod rebuild;
 pub mod status;
 pub mod steward;
 mod types;
+mod waiting;
 
 pub use machine::Coop;
 pub use types::{Boot, Effect, Identity, Input, Read, ReadResult, Secrets};

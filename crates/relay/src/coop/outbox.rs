@@ -85,6 +85,27 @@ impl Outbox {
         self.rooms.entry(room).or_default().push_back(Pending { submission, state: State::New, join });
     }
 
+    /// Waits again, at the end, as from a store.
+    pub fn restore_one(&mut self, room: RoomNumber, submission: Submission) {
+        self.rooms.entry(room).or_default().push_back(Pending { submission, state: State::Waiting, join: None });
+    }
+
+    /// The newest durable ones of a room, oldest first.
+    pub fn newest(&self, room: RoomNumber, max: usize) -> Vec<Submission> {
+        let durable = self.rooms.get(&room).into_iter().flatten().filter(|pending| pending.state != State::New);
+        let mut newest: Vec<Submission> = durable.rev().take(max).map(|pending| pending.submission.clone()).collect();
+        newest.reverse();
+        newest
+    }
+
+    /// Everything durable of a room, in order; it is pending no longer.
+    pub fn take_all(&mut self, room: RoomNumber) -> Vec<Submission> {
+        let Some(queue) = self.rooms.get_mut(&room) else { return Vec::new() };
+        let (taken, kept): (Vec<_>, Vec<_>) = queue.drain(..).partition(|pending| pending.state != State::New);
+        queue.extend(kept);
+        taken.into_iter().map(|pending| pending.submission).collect()
+    }
+
     pub fn durable(&mut self, room: RoomNumber, id: &EntryId) {
         self.set(room, id, State::New, State::Waiting);
     }

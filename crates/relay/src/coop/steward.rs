@@ -2,13 +2,14 @@
 
 use kith_federation::agreement::State;
 use kith_protocol::agreement::Terms;
-use kith_protocol::ids::{Coop, CoopName, PublicKey};
+use kith_protocol::ids::{Coop, CoopName, PublicKey, RoomId};
 use kith_storage::Write;
 
 use super::agreements::{Act, Shown};
-use super::machine::{After, Coop as Machine};
+use super::machine::Coop as Machine;
 use super::status::Status;
 use super::types::{Effect, Identity};
+use super::waiting::After;
 
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -37,6 +38,11 @@ pub enum Request {
     Keys {
         link_key: PublicKey,
         identity: Identity,
+    },
+    /// Another voter is to order a room that this co-op orders.
+    HandOver {
+        room: RoomId,
+        to: CoopName,
     },
 }
 
@@ -79,6 +85,7 @@ impl Machine {
             }
             Request::Agreement { name, act } => self.act_on_agreement(&name, act)?,
             Request::Keys { link_key, identity } => self.change_keys(link_key, identity),
+            Request::HandOver { room, to } => self.hand_over(&room, &to)?,
             Request::Neighbours => return Ok(Some(Reply::Neighbours(self.list_neighbours()))),
             Request::ShowNeighbour { name } => return Ok(Some(Reply::Shown(Box::new(self.show_neighbour(&name)?)))),
             Request::Status => return Ok(Some(Reply::Status(Box::new(self.status())))),

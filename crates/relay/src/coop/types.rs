@@ -184,6 +184,12 @@ pub enum Read {
         room: RoomNumber,
         size: u64,
     },
+    /// RFC 9162 consistency proof between two sizes.
+    Proof {
+        room: RoomNumber,
+        old: u64,
+        new: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -192,6 +198,7 @@ pub enum ReadResult {
     Entries(Vec<LogRow>),
     Headers(Vec<Bytes>),
     Frontier(Vec<Option<Hash>>),
+    Proof(Vec<Hash>),
     /// The store failed; whoever asked is told to try again.
     Failed,
 }

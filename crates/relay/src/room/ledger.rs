@@ -29,6 +29,10 @@ impl Ledger {
     }
 
     pub fn push(&mut self, attestation: Attestation) {
+        // While a mirror catches up, one checkpoint of the hub comes with many batches.
+        if self.latest().is_some_and(|latest| latest.checkpoint == attestation.checkpoint) {
+            return;
+        }
         for mark in attestation.marks.iter().filter(|mark| mark.held.is_some()) {
             note_held(&mut self.held, &mark.coop, attestation.checkpoint.size);
         }
@@ -83,6 +87,19 @@ impl Ledger {
     pub fn best(&self) -> Option<&Attestation> {
         let most = self.recent.iter().map(|recent| recent.marks.len()).max()?;
         self.recent.iter().rev().find(|recent| recent.marks.len() == most)
+    }
+
+    /// The newest checkpoint of which something holds.
+    pub fn newest(&self, holds: impl Fn(&Attestation) -> bool) -> Option<&Attestation> {
+        self.recent.iter().rev().find(|recent| holds(recent))
+    }
+
+    /// The log was cut: nothing beyond it counts any longer.
+    pub fn cut(&mut self, attestation: Attestation) {
+        let size = attestation.checkpoint.size;
+        self.recent.retain(|recent| recent.checkpoint.size < size);
+        self.held.values_mut().for_each(|held| *held = size.min(*held));
+        self.push(attestation);
     }
 
     pub fn held(&self) -> impl Iterator<Item = (&CoopName, u64)> {

@@ -1,6 +1,7 @@
 //! What a room's log says so far: the facts that entries are judged by, and how each entry changes them.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kith_protocol::codec;
@@ -8,10 +9,14 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
 use kith_protocol::judge::{CommitFacts, EntryFacts, Refusal, RoomFacts, Standing, What, judge};
-use kith_protocol::limits::{DEVICES_MAX, SENDERS_MAX};
+use kith_protocol::limits::{DEVICES_MAX, SENDERS_MAX, TERMS_MAX};
+use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::merkle::Frontier;
+use kith_protocol::log::succession::{Succession, SuccessionError};
+use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::log::{Header, Kind};
+use kith_protocol::ratchet_tree;
 use kith_protocol::room::{Creation, RoomContext, SignedLeave, group_info_hash, leave_statement, room_id};
 use kith_protocol::sign::{Signature, verify};
 use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
@@ -29,6 +34,8 @@ pub enum EntryError {
     Body,
     #[error("the room is full")]
     Full,
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
 }
 
 impl EntryError {
@@ -37,6 +44,7 @@ impl EntryError {
             Self::Refused(refusal) => refusal.code(),
             Self::View(ViewError::Certificate) => Code::BadCertificate,
             Self::View(_) => Code::InvalidCommit,
+            Self::Succession(_) => Code::BadProof,
             Self::Body => Code::Malformed,
             Self::Full => Code::TooLarge,
         }
@@ -59,6 +67,7 @@ pub enum Effect {
     Message,
     Leave,
     Commit(Box<Staged>),
+    Succession(Box<Succession>),
 }
 
 #[derive(Debug)]
@@ -77,7 +86,16 @@ pub struct Log {
     pub group_info: Bytes,
     group_info_hash: Hash,
     pub tree: Bytes,
+    /// The tree as joiners are sent it, made once an epoch and only if somebody asks.
+    short_tree: OnceLock<Bytes>,
     pub last_commit: Seq,
+    /// The co-op that orders the room now.
+    pub hub: Coop,
+    voters_before: Voters,
+    /// The last checkpoint of each term that has ended, oldest first.
+    pub ended: Vec<Attestation>,
+    /// Exact body of the newest succession; empty in the first term.
+    pub succession: Bytes,
     uses: Vec<(PublicKey, Vec<u32>)>,
     coops: Vec<Coop>,
     /// Opened when the first commit needs it.
@@ -140,6 +158,7 @@ impl Log {
             return Err(CreationError::Parts);
         }
         leaf.certificate.verify(id, &leaf.key, creation.created).map_err(|_| CreationError::Certificate)?;
+        let body_voters = creation.context.voters.clone();
         Ok(Self {
             room: *id,
             frontier: Frontier::default(),
@@ -155,7 +174,12 @@ impl Log {
             group_info_hash: group_info_hash(&body.group_info),
             group_info: body.group_info.into(),
             tree: body.tree.into(),
+            short_tree: OnceLock::new(),
             last_commit: Seq(0),
+            hub: creation.hub.clone(),
+            voters_before: body_voters,
+            ended: Vec::new(),
+            succession: Bytes::new(),
             uses: Vec::new(),
             coops: vec![creation.hub],
             view: Some(view),
@@ -184,7 +208,12 @@ impl Log {
             group_info_hash: group_info_hash(&group.group_info),
             group_info: group.group_info,
             tree: group.tree,
+            short_tree: OnceLock::new(),
             last_commit: group.last_commit,
+            hub: group.hub,
+            voters_before: group.voters_before,
+            ended: group.ended,
+            succession: group.succession,
             uses: group.invite_uses,
             coops: group.coops,
             view: Some(view),
@@ -212,7 +241,16 @@ impl Log {
             senders: self.senders.clone(),
             invite_uses: self.uses.clone(),
             coops: self.coops.clone(),
+            hub: self.hub.clone(),
+            voters_before: self.voters_before.clone(),
+            ended: self.ended.clone(),
+            succession: self.succession.clone(),
         }
+    }
+
+    /// Whose votes count, and until where by the voters before the newest commit.
+    pub fn electorate(&self) -> Electorate {
+        Electorate { before: self.voters_before.clone(), after: self.context.voters.clone(), commit: self.last_commit }
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -277,8 +315,54 @@ impl Log {
                 judge(self, &facts(What::Commit(Box::new(staged.facts.clone()))))?;
                 Ok(Effect::Commit(Box::new(staged)))
             }
+            Kind::Succession => {
+                judge(self, &facts(What::Succession))?;
+                let record = codec::decode_succession(body).map_err(|_| EntryError::Body)?;
+                if record.room != self.room || self.ended.len() >= TERMS_MAX {
+                    return Err(EntryError::Body);
+                }
+                record.verify(&self.electorate(), |name| self.coop_key(name))?;
+                record.stands(self.term, self.frontier.size(), &self.frontier.root())?;
+                Ok(Effect::Succession(Box::new(record)))
+            }
             Kind::Creation => Err(EntryError::Body),
         }
+    }
+
+    /// What a judged entry changes. `true`: the group's snapshot, too.
+    pub fn take_effect(&mut self, effect: Effect, header: &Header, body: &Bytes, group_info: &Bytes) -> Result<bool, EntryError> {
+        match effect {
+            Effect::Message => return Ok(false),
+            Effect::Leave => self.note_leave(&header.id, body),
+            Effect::Commit(staged) => {
+                self.merge(*staged, group_info)?;
+                self.last_commit = header.seq;
+            }
+            Effect::Succession(record) => {
+                self.note_sender(&header.id.sender, &record.hub.name);
+                self.ended.extend(record.chosen().cloned());
+                self.term = record.term;
+                self.hub = record.hub;
+                self.succession = body.clone();
+            }
+        }
+        Ok(true)
+    }
+
+    /// An entry that already stands in the log, at a mirror or while a log is rebuilt: judged, and an invalid one keeps
+    /// its place without effect. Returns the Merkle nodes that it completes, and whether the group's snapshot changed.
+    pub fn replay(&mut self, header: &Header, body: &Bytes, group_info: &Bytes) -> (Vec<Hash>, Result<bool, EntryError>) {
+        let taken = if header.kind == Kind::Creation && header.seq == Seq(0) {
+            Ok(true)
+        } else {
+            self.examine(&header.id, header.kind, header.epoch, header.time, body)
+                .and_then(|effect| self.take_effect(effect, header, body, group_info))
+        };
+        if taken.is_err() {
+            let hub = self.hub.name.clone();
+            self.note_sender(&header.id.sender, &hub);
+        }
+        (self.push(header, taken.is_ok()), taken)
     }
 
     fn check_leave(&mut self, id: &EntryId, body: &[u8]) -> Result<(), EntryError> {
@@ -286,6 +370,16 @@ impl Log {
         let key = self.view()?.leaf_key(&id.sender, id.counter.device).ok_or(EntryError::Body)?;
         let statement = leave_statement(&self.room, id);
         verify(&key, &statement, &signature).map_err(|_| EntryError::Body)
+    }
+
+    /// `None`: the tree has no short form, and nobody can be served it.
+    pub fn short_tree(&self) -> Option<Bytes> {
+        if let Some(short) = self.short_tree.get() {
+            return Some(short.clone());
+        }
+        let senders: Vec<Pseudonym> = self.senders.iter().map(|sender| sender.pseudonym).collect();
+        let short = ratchet_tree::shorten(&self.tree, &senders).ok()?;
+        Some(self.short_tree.get_or_init(|| short.into()).clone())
     }
 
     fn view(&mut self) -> Result<&mut GroupView, ViewError> {
@@ -306,6 +400,7 @@ impl Log {
         let view = self.view()?;
         let (tree, epoch) = (view.tree_bytes(), view.epoch());
         self.tree = tree.into();
+        self.short_tree = OnceLock::new();
         self.epoch = Epoch(epoch);
         self.group_info_hash = hash_bytes(group_info);
         self.group_info = group_info.clone();
@@ -314,6 +409,7 @@ impl Log {
     }
 
     fn note_commit(&mut self, facts: CommitFacts) {
+        self.voters_before = self.context.voters.clone();
         if let Some(context) = facts.new_context {
             self.context = context;
         }

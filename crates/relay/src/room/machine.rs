@@ -1,18 +1,25 @@
 //! The room machine. It decides at once, in memory; what it decided is appended by the writer in one transaction, and
 //! only after the commit does anybody hear of it ([`Room::take_append`], then [`Room::committed`]).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kith_federation::mirror::{BatchError, Position, verify_batch};
 use kith_protocol::codec;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{
+    Coop, CoopName, Counter, EntryId, Hash, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
+};
 use kith_protocol::judge::RoomFacts;
+use kith_protocol::limits::{MEMBER_COMMITS_BURST, MEMBER_COMMITS_EVERY_S};
 use kith_protocol::link::{Batch, Submission};
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, Mark};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::extra_of;
+use kith_protocol::log::succession::{SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, Group};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
 
@@ -34,8 +41,14 @@ pub enum OrderError {
     NotHub,
     #[error("a commit is still waiting to be held by a majority of the room's voters")]
     EpochBusy,
+    #[error("the room is getting another hub, or its co-ops have not compared their copies yet")]
+    Unsettled,
+    #[error("only members' messages, commits and leaves are handed in")]
+    Kind,
     #[error("the entry did not come from the co-op that certified its sender")]
     Origin,
+    #[error("too many commits by one member; the next may come in {0} ms")]
+    Commits(u32),
     #[error(transparent)]
     Entry(#[from] EntryError),
 }
@@ -45,7 +58,10 @@ impl OrderError {
         match self {
             Self::NotHub => Code::HolderUnreachable,
             Self::EpochBusy => Code::EpochBusy,
+            Self::Unsettled => Code::Busy,
+            Self::Kind => Code::Malformed,
             Self::Origin => Code::Forbidden,
+            Self::Commits(_) => Code::RateLimited,
             Self::Entry(error) => error.code(),
         }
     }
@@ -60,6 +76,12 @@ pub enum MirrorError {
     Creation(#[from] CreationError),
     #[error("the room is this co-op's own to order")]
     OwnRoom,
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
+    #[error("the log goes on from an earlier place in a newer term")]
+    Cut(Box<Attestation>),
+    #[error("this co-op has voted for a hub of a newer term")]
+    Fenced,
 }
 
 /// Entries that have become durable: what may be acknowledged, sent out and forwarded now.
@@ -80,16 +102,26 @@ pub struct Room {
     pub number: RoomNumber,
     pub id: RoomId,
     pub hub: Coop,
-    me: CoopName,
+    pub(super) me: CoopName,
     /// `None` until the first entry: a member of ours is joining, and the hub has not sent the log yet.
-    log: Option<Log>,
-    staged: Vec<(Header, LogRow)>,
+    pub(super) log: Option<Log>,
+    pub(super) staged: Vec<(Header, LogRow)>,
     /// The group's snapshot changed with what is staged.
-    group_changed: bool,
+    pub(super) group_changed: bool,
     /// A mirror's: the hub's word over what is staged.
     hub_attestation: Option<Attestation>,
-    ledger: Ledger,
-    durable: u64,
+    pub(super) ledger: Ledger,
+    pub(super) durable: u64,
+    /// The newest term that this co-op has voted in: nothing older is taken from the old hub, or ordered.
+    pub(super) fence: Term,
+    /// This co-op's newest vote, once it is durable.
+    pub(super) vote: Option<Vote>,
+    /// How far other co-ops said that they have the log, since this process began.
+    pub(super) compared: BTreeMap<CoopName, (Term, u64)>,
+    /// Once it has settled it stays so while the process lives.
+    pub(super) settled: bool,
+    /// A hub's: commits that each member may still try. Every one of them costs every member of the room.
+    commits: BTreeMap<Pseudonym, Bucket>,
     /// Entries in the log that did not satisfy the rules: evidence against the hub.
     pub invalid: u64,
 }
@@ -107,6 +139,11 @@ impl Room {
             hub_attestation: None,
             ledger: Ledger::default(),
             durable: 0,
+            fence: Term(0),
+            vote: None,
+            compared: BTreeMap::new(),
+            settled: false,
+            commits: BTreeMap::new(),
             invalid: 0,
         }
     }
@@ -114,18 +151,23 @@ impl Room {
     /// After a restart. The frontier must lead to the newest checkpoint's root.
     pub fn restore(row: RoomRow, me: CoopName, state: &RoomState) -> Result<Self, Damaged> {
         let mut room = Self::empty(row.number, row.id, row.hub, me);
+        room.vote = state.vote.as_deref().map(codec::decode_vote).transpose().map_err(|_| Damaged(room.id))?;
+        room.fence = room.vote.as_ref().map_or(Term(0), |vote| vote.term);
         let (Some(small), Some(group), Some(checkpoint)) = (&state.snapshot, &state.group, &state.checkpoint) else {
             return Ok(room);
         };
         let damaged = Damaged(row.id);
         let small = codec::decode_room_snapshot(small).map_err(|_| damaged)?;
-        let group = codec::decode_group_snapshot(group).map_err(|_| damaged)?;
+        let group = codec::decode_group_snapshot(row.id, group).map_err(|_| damaged)?;
         let checkpoint = codec::decode_attestation(row.id, checkpoint).map_err(|_| damaged)?;
         let marked = state.marked.as_ref().map(|bytes| codec::decode_attestation(row.id, bytes)).transpose().map_err(|_| damaged)?;
         let log = Log::restore(row.id, small, group).ok_or(damaged)?;
-        if log.frontier.size() != checkpoint.checkpoint.size || log.frontier.root() != checkpoint.checkpoint.root {
+        // While a mirror catches up from another holder, the newest checkpoint is over more than has come.
+        let (size, signed) = (log.frontier.size(), &checkpoint.checkpoint);
+        if size > signed.size || (size == signed.size && log.frontier.root() != signed.root) {
             return Err(damaged);
         }
+        room.hub = log.hub.clone();
         // What is stored is served to whoever verifies: every signature of it must hold.
         let key_of = |name: &CoopName| log.coop_key(name);
         if checkpoint.verify(key_of).is_err() || marked.as_ref().is_some_and(|marked| marked.verify(key_of).is_err()) {
@@ -180,7 +222,7 @@ impl Room {
         };
         self.log = Some(log);
         self.group_changed = true;
-        self.stage(header, body.clone(), Bytes::new(), true);
+        self.stage(header, body.clone(), Bytes::new());
         Ok(())
     }
 
@@ -189,13 +231,29 @@ impl Room {
         if !self.is_hub() {
             return Err(OrderError::NotHub);
         }
+        if !self.orders() {
+            return Err(OrderError::Unsettled);
+        }
+        if !matches!(entry.kind, Kind::Message | Kind::Commit | Kind::Leave) {
+            return Err(OrderError::Kind);
+        }
         let certified = self.certified_size();
         let log = self.log.as_mut().ok_or(OrderError::NotHub)?;
         if entry.id.counter.number <= log.last_counter(&entry.id) {
             return Ok(Order::Known);
         }
-        if entry.kind == Kind::Commit && certified <= log.last_commit.0 {
+        // Nothing of an epoch is ordered before the commit that made it is certified.
+        let is_of_new_epoch = entry.kind == Kind::Commit || entry.epoch == log.epoch();
+        if is_of_new_epoch && certified <= log.last_commit.0 {
             return Err(OrderError::EpochBusy);
+        }
+        let from_origin = log.coop_of(&entry.id.sender) == Some(&origin.name);
+        if entry.kind == Kind::Commit && log.is_member(&entry.id.sender) && from_origin {
+            // Before the work of verifying it; and only on the word of the member's own co-op, so that nobody uses up
+            // what is another's.
+            let now = Millis(now.0.saturating_mul(1000));
+            let full = || Bucket::new(MEMBER_COMMITS_BURST, 1000 / MEMBER_COMMITS_EVERY_S, now);
+            self.commits.entry(entry.id.sender).or_insert_with(full).take(now, 1).map_err(OrderError::Commits)?;
         }
         let time = now.max(log.last_time);
         let group_info_hash = (entry.kind == Kind::Commit).then(|| hash_bytes(&entry.group_info));
@@ -207,7 +265,7 @@ impl Room {
             Effect::Commit(staged) if staged.facts.join.is_some() => {
                 staged.facts.join.as_ref().is_some_and(|join| join.certificate.coop == *origin)
             }
-            _ => log.coop_of(&entry.id.sender) == Some(&origin.name),
+            _ => from_origin,
         };
         if !is_from_origin {
             return Err(OrderError::Origin);
@@ -223,32 +281,19 @@ impl Room {
             body_hash: hash_bytes(&entry.body),
             extra,
         };
-        self.take_effect(effect, &header, &entry.body, &entry.group_info)?;
+        self.group_changed |= log.take_effect(effect, &header, &entry.body, &entry.group_info)?;
         let group_info = if entry.kind == Kind::Commit { entry.group_info.clone() } else { Bytes::new() };
-        self.stage(header, entry.body.clone(), group_info, true);
+        self.stage(header, entry.body.clone(), group_info);
         Ok(Order::New(header.seq))
     }
 
-    fn take_effect(&mut self, effect: Effect, header: &Header, body: &Bytes, group_info: &Bytes) -> Result<(), EntryError> {
-        let log = self.log.as_mut().expect("an entry was judged against it");
-        match effect {
-            Effect::Message => {}
-            Effect::Leave => {
-                log.note_leave(&header.id, body);
-                self.group_changed = true;
-            }
-            Effect::Commit(staged) => {
-                log.merge(*staged, group_info)?;
-                log.last_commit = header.seq;
-                self.group_changed = true;
-            }
-        }
-        Ok(())
+    pub(super) fn stage(&mut self, header: Header, body: Bytes, group_info: Bytes) {
+        let log = self.log.as_mut().expect("a room with entries has a log");
+        let nodes = log.push(&header, true);
+        self.stage_row(header, body, group_info, &nodes);
     }
 
-    fn stage(&mut self, header: Header, body: Bytes, group_info: Bytes, valid: bool) {
-        let log = self.log.as_mut().expect("a room with entries has a log");
-        let nodes = log.push(&header, valid);
+    fn stage_row(&mut self, header: Header, body: Bytes, group_info: Bytes, nodes: &[Hash]) {
         let nodes: Vec<u8> = nodes.iter().flat_map(|node| node.0).collect();
         let row = LogRow { header: Bytes::copy_from_slice(&header.encode()), nodes: nodes.into(), body, group_info };
         self.staged.push((header, row));
@@ -256,7 +301,9 @@ impl Room {
 
     /// A mirror takes what the hub ordered. Each entry is judged; an invalid one keeps its place without effect.
     pub fn mirror(&mut self, batch: &Batch, key_of: impl Fn(&CoopName) -> Option<PublicKey>) -> Result<(), MirrorError> {
-        if self.is_hub() {
+        // A hub that has not settled takes back from its mirrors what an old backup lacks, and one that others have
+        // replaced hears of it like that.
+        if self.orders() && batch.entries.term <= self.term() {
             return Err(MirrorError::OwnRoom);
         }
         let mut batch = batch;
@@ -269,33 +316,50 @@ impl Room {
             }
         }
         let log = self.log.as_ref().expect("just begun, or there before");
+        let (hub, term) = self.seated_by(batch)?;
         let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
-        let at =
-            Position { room: &self.id, hub: &self.hub, term: log.term, created: log.created, frontier: &log.frontier, senders: &senders };
+        let at = Position { room: &self.id, hub: &hub, term, created: log.created, frontier: &log.frontier, senders: &senders };
         let verified = verify_batch(&at, batch, |name| log.coop_key(name).or_else(|| key_of(name)))?;
         for (entry, group_info) in verified.entries {
             self.mirror_entry(&entry.header, entry.body, group_info);
         }
+        let signed = verified.attestation.checkpoint;
+        self.compared.insert(verified.attestation.hub.clone(), (signed.term, signed.size));
         self.hub_attestation = Some(verified.attestation);
         Ok(())
     }
 
+    /// Who is the hub of a batch, and in which term: the room's own, or whom the batch's first entry seats.
+    fn seated_by(&self, batch: &Batch) -> Result<(Coop, Term), MirrorError> {
+        let log = self.log.as_ref().expect("the caller has looked");
+        let first = batch.entries.entries.first().filter(|entry| entry.kind == Kind::Succession && batch.entries.term > log.term);
+        let Some(first) = first else { return Ok((self.hub.clone(), log.term)) };
+        let record = codec::decode_succession(&first.body).map_err(|_| SuccessionError::Votes)?;
+        if record.room != self.id || record.term != batch.entries.term {
+            return Err(SuccessionError::Votes.into());
+        }
+        record.verify(&log.electorate(), |name| log.coop_key(name))?;
+        if batch.entries.first.0 < log.frontier.size() {
+            let chosen = record.chosen().ok_or(SuccessionError::Majority)?;
+            return Err(MirrorError::Cut(Box::new(chosen.clone())));
+        }
+        record.stands(log.term, log.frontier.size(), &log.frontier.root())?;
+        Ok((record.hub, record.term))
+    }
+
     fn mirror_entry(&mut self, header: &Header, body: Bytes, group_info: Bytes) {
         let log = self.log.as_mut().expect("verified against it");
-        let taken = if header.kind == Kind::Creation && header.seq == Seq(0) {
-            Ok(())
-        } else {
-            log.examine(&header.id, header.kind, header.epoch, header.time, &body)
-                .and_then(|effect| self.take_effect(effect, header, &body, &group_info))
-        };
-        if let Err(error) = &taken {
-            tracing::warn!(seq = header.seq.0, %error, "an entry in the hub's log is invalid; it keeps its place without effect");
-            self.invalid += 1;
-            let hub = self.hub.name.clone();
-            self.log.as_mut().expect("verified against it").note_sender(&header.id.sender, &hub);
-            self.group_changed = true;
+        let (nodes, taken) = log.replay(header, &body, &group_info);
+        self.hub = log.hub.clone();
+        match taken {
+            Ok(changed) => self.group_changed |= changed,
+            Err(error) => {
+                tracing::warn!(seq = header.seq.0, %error, "an entry in the hub's log is invalid; it keeps its place without effect");
+                self.invalid += 1;
+                self.group_changed = true;
+            }
         }
-        self.stage(*header, body, group_info, taken.is_ok());
+        self.stage_row(*header, body, group_info, &nodes);
     }
 
     /// The first batch begins with the creation: it makes the log that the rest is verified against.
@@ -307,11 +371,12 @@ impl Room {
         }
         let log = Log::create(&self.id, sender, &entry.body)?;
         // Nothing is kept of it unless the whole batch verifies.
-        let at = Position { room: &self.id, hub: &self.hub, term: log.term, created: log.created, frontier: &log.frontier, senders: &[] };
+        let at = Position { room: &self.id, hub: &log.hub, term: log.term, created: log.created, frontier: &log.frontier, senders: &[] };
         verify_batch(&at, batch, |_| None)?;
-        if log.coop_key(&self.hub.name) != Some(self.hub.key) {
+        if log.hub.name == self.hub.name && log.hub.key != self.hub.key {
             return Err(MirrorError::Creation(CreationError::Parts));
         }
+        self.hub = log.hub.clone();
         self.log = Some(log);
         self.group_changed = true;
         Ok(batch.clone())
@@ -358,6 +423,11 @@ impl Room {
     /// The append is durable up to `size`: this co-op holds it, and says so. Returns the mark for the hub.
     pub fn committed(&mut self, root: &SecretKey, now: UnixSeconds, size: u64) -> Option<Mark> {
         self.durable = self.durable.max(size);
+        self.settled |= self.is_settled();
+        // Whoever has voted says nothing more under the old term: what it held when it voted is in the vote.
+        if self.is_fenced() {
+            return None;
+        }
         let checkpoint = self.ledger.at(size)?.checkpoint;
         // The hub has signed the checkpoint itself; only mirrors cosign.
         let cosignature = (!self.is_hub()).then(|| (now, checkpoint.cosign(root, now)));
@@ -375,17 +445,15 @@ impl Room {
     pub fn certified_size(&self) -> u64 {
         let Some(log) = &self.log else { return 0 };
         let held: Vec<(CoopName, u64)> = self.ledger.held().map(|(name, size)| (name.clone(), size)).collect();
-        log.context.voters.certified_size(&held)
+        log.electorate().certified_size(&held)
     }
 
     /// A checkpoint with marks that certify everything up to the last commit.
     pub fn certificate_of_last_commit(&self) -> Option<&Attestation> {
         let log = self.log.as_ref()?;
-        let certify = |attestation: &&Attestation| {
-            (log.last_commit.0 + 1..=self.durable).contains(&attestation.checkpoint.size)
-                && log.context.voters.certify(attestation.holders())
-        };
-        self.ledger.find(log.last_commit.0 + 1, self.durable, 1).filter(certify).or_else(|| self.ledger.best().filter(certify))
+        let voters = log.electorate();
+        let sizes = log.last_commit.0 + 1..=self.durable;
+        self.ledger.newest(|recent| sizes.contains(&recent.checkpoint.size) && voters.seats(recent.holders()))
     }
 
     /// A checkpoint for whoever waits for one.
@@ -403,7 +471,7 @@ impl Room {
         let next_use = log.next_use(invite, now.max(log.last_time))?;
         Some(Group {
             group_info: log.group_info.clone(),
-            tree: log.tree.clone(),
+            short_tree: log.short_tree()?,
             creation: log.creation.clone(),
             size: self.durable,
             term: log.term,
@@ -413,6 +481,7 @@ impl Room {
             next_use,
             attestation: self.ledger.at(self.durable)?.clone(),
             leaves: log.leaves(),
+            succession: log.succession.clone(),
         })
     }
 

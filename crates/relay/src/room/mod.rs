@@ -3,6 +3,7 @@
 pub mod ledger;
 pub mod log;
 pub mod machine;
+mod succession;
 pub mod view;
 
 pub use machine::{Committed, Order, Room};

@@ -8,7 +8,7 @@ use kith_protocol::codec;
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::{Pseudonym, PublicKey};
 use kith_protocol::judge::{CommitFacts, JoinFacts};
-use kith_protocol::room::{EXTENSION_ADMISSION, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
+use kith_protocol::room::{EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
@@ -75,11 +75,9 @@ fn lists_all_extensions(leaf: &LeafNode) -> bool {
 }
 
 fn has_required_capabilities(extensions: &Extensions<GroupContext>) -> bool {
-    extensions.required_capabilities().is_some_and(|required| {
-        [EXTENSION_ROOM_CONTEXT, EXTENSION_ADMISSION]
-            .iter()
-            .all(|number| required.extension_types().contains(&ExtensionType::Unknown(*number)))
-    })
+    extensions
+        .required_capabilities()
+        .is_some_and(|required| required.extension_types().contains(&ExtensionType::Unknown(EXTENSION_ROOM_CONTEXT)))
 }
 
 impl GroupView {
@@ -139,15 +137,16 @@ impl GroupView {
         }
         let processed =
             self.group.process_message(self.provider.crypto(), message).map_err(|error| ViewError::Commit(error.to_string()))?;
-        let sender = processed.sender().clone();
+        let (sender, admission) = (processed.sender().clone(), processed.aad().to_vec());
         let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
             return Err(refuse("only commits change a group"));
         };
-        let (facts, committer) = self.read(&sender, &staged)?;
+        let (facts, committer) = self.read(&sender, &admission, &staged)?;
         Ok(Staged { facts, committer, commit: *staged })
     }
 
-    fn read(&self, sender: &Sender, staged: &StagedCommit) -> Result<(CommitFacts, LeafNodeIndex), ViewError> {
+    /// A joiner's admission is the authenticated data of its commit, signed by the very leaf.
+    fn read(&self, sender: &Sender, admission: &[u8], staged: &StagedCommit) -> Result<(CommitFacts, LeafNodeIndex), ViewError> {
         let path_leaf = staged.update_path_leaf_node();
         let mut facts = CommitFacts::default();
         let committer = match sender {
@@ -165,11 +164,10 @@ impl GroupView {
             Sender::NewMemberCommit => {
                 let leaf = path_leaf.ok_or(ViewError::Certificate)?;
                 let Leaf { certificate, key } = read_leaf(leaf)?;
-                let admission = leaf.extensions().unknown(EXTENSION_ADMISSION);
                 facts.join = Some(JoinFacts {
                     certificate,
                     leaf_key: key,
-                    admission: admission.and_then(|bytes| codec::decode_admission(&bytes.0).ok()),
+                    admission: codec::decode_admission(admission).ok(),
                     lists_all_extensions: lists_all_extensions(leaf),
                 });
                 self.group.ext_commit_sender_index(staged).map_err(|error| ViewError::Commit(error.to_string()))?

@@ -8,6 +8,7 @@ use kith_protocol::codec::Encoding;
 use kith_protocol::ids::{AccountHandle, ConnectionId, CoopName, DeviceHandle, Millis, PublicKey, RoomNumber, Seq};
 use kith_protocol::limits::{AUTHENTICATION_MS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_SECOND, SESSION_WATCHES_MAX};
 use kith_protocol::member::{RequestId, auth_statement};
+use kith_protocol::rate::Bucket;
 use kith_protocol::sign::{BadSignature, Signature, verify};
 
 /// Who is at the other end.
@@ -49,31 +50,11 @@ pub struct Session {
     pub identity: Option<Identity>,
     pub subscriptions: BTreeMap<RoomNumber, Subscription>,
     pub watches: Vec<Watch>,
+    /// The place of the join that this session has just handed in: it knows the body.
+    pub joined: Option<(RoomNumber, Seq)>,
     /// Cursors have been read, and not every room has come to its end yet.
     pub syncing: bool,
-    bucket: Bucket,
-}
-
-/// Frames that may still come, refilled by the clock.
-#[derive(Debug)]
-struct Bucket {
-    tokens_milli: u64,
-    at: Millis,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Millis) -> Result<(), u32> {
-        let elapsed = now.0.saturating_sub(self.at.0);
-        self.at = now;
-        let full = u64::from(SESSION_FRAMES_BURST) * 1000;
-        self.tokens_milli = full.min(self.tokens_milli + elapsed * u64::from(SESSION_FRAMES_PER_SECOND));
-        if self.tokens_milli < 1000 {
-            let wait = (1000 - self.tokens_milli) / u64::from(SESSION_FRAMES_PER_SECOND) + 1;
-            return Err(u32::try_from(wait).unwrap_or(u32::MAX));
-        }
-        self.tokens_milli -= 1000;
-        Ok(())
-    }
+    frames: Bucket,
 }
 
 impl Session {
@@ -87,8 +68,9 @@ impl Session {
             identity: None,
             subscriptions: BTreeMap::new(),
             watches: Vec::new(),
+            joined: None,
             syncing: false,
-            bucket: Bucket { tokens_milli: u64::from(SESSION_FRAMES_BURST) * 1000, at: now },
+            frames: Bucket::new(SESSION_FRAMES_BURST, u64::from(SESSION_FRAMES_PER_SECOND) * 1000, now),
         }
     }
 
@@ -99,7 +81,7 @@ impl Session {
 
     /// Counts a frame. `Err`: milliseconds until the next may come.
     pub fn admit(&mut self, now: Millis) -> Result<(), u32> {
-        self.bucket.take(now)
+        self.frames.take(now, 1)
     }
 
     /// The challenge, for a check that must succeed or end the session: it is gone afterwards.

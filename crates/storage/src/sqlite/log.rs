@@ -10,12 +10,12 @@ use futures_util::TryStreamExt;
 use kith_protocol::ids::{Hash, RoomNumber, Seq};
 use kith_protocol::log::merkle::NodeId;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{Either, Executor, Row, SqliteConnection, SqlitePool};
 
 use super::convert::{bytes, unsigned};
 use super::error::{damaged, on_read, on_write};
-use crate::memory::{node_at, stored_at};
-use crate::{Append, LogRow, Result};
+use crate::memory::{WRONG_FIRST, node_at, stored_at};
+use crate::{Append, LogRow, Result, Truncate};
 
 const INSERT_ONE: &str = "INSERT INTO entries (room, seq, header, nodes, body, group_info) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 /// ?1: an array of [room, seq, place of the header, its length, the nodes', the body's, the GroupInfo's length]; the
@@ -27,6 +27,15 @@ const INSERT_MANY: &str = "INSERT INTO entries (room, seq, header, nodes, body, 
         substr(?2, (value ->> 2) + (value ->> 3) + (value ->> 4), value ->> 5),
         substr(?2, (value ->> 2) + (value ->> 3) + (value ->> 4) + (value ->> 5), value ->> 6)
     FROM json_each(?1)";
+const TRUNCATE: &str = "DELETE FROM entries WHERE room = ?1 AND seq >= ?2";
+/// A transaction of one row that changes nothing else, in one go: on a quiet server the way to SQLite's thread and back
+/// costs more than the statements do. The row goes in only if the room was moved on (as by [`super::rooms::advance`]).
+const COMMIT_ONE: &str = "BEGIN IMMEDIATE;
+    UPDATE rooms SET size = ?3, snapshot = ?4, checkpoint = ?5 WHERE number = ?1 AND size = ?2;
+    INSERT INTO entries (room, seq, header, nodes, body, group_info) SELECT ?1, ?2, ?6, ?7, ?8, ?9 WHERE changes() = 1;
+    COMMIT";
+/// The place of the UPDATE in it.
+const COMMIT_ONE_ADVANCE: usize = 1;
 const FROM: &str = "SELECT seq, header, nodes, body, group_info FROM entries WHERE room = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
 const HEADERS: &str = "SELECT seq, header FROM entries WHERE room = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
 /// CROSS JOIN keeps the order of the loops: one indexed look-up for each leaf that is asked for.
@@ -62,6 +71,31 @@ impl<'a> Batch<'a> {
             rows = rest;
         }
         Ok(())
+    }
+}
+
+pub(super) async fn truncate(conn: &mut SqliteConnection, cut: &Truncate) -> Result<()> {
+    sqlx::query(TRUNCATE).bind(cut.room.0).bind(cut.size.0.cast_signed()).execute(conn).await.map_err(on_write)?;
+    Ok(())
+}
+
+/// The row of an append that is one message and nothing else.
+pub(super) fn only_row(append: &Append) -> Option<&LogRow> {
+    match append.rows.as_slice() {
+        [row] if append.group.is_none() => Some(row),
+        _ => None,
+    }
+}
+
+/// One transaction of its own. `Misused`: nothing has changed. Any other error: it must be rolled back.
+pub(super) async fn commit_one(conn: &mut SqliteConnection, append: &Append, end: Seq, row: &LogRow) -> Result<()> {
+    let query = sqlx::query(COMMIT_ONE).bind(append.room.0).bind(append.first.0.cast_signed()).bind(end.0.cast_signed());
+    let query = query.bind(&append.snapshot[..]).bind(&append.checkpoint[..]);
+    let query = query.bind(&row.header[..]).bind(&row.nodes[..]).bind(&row.body[..]).bind(&row.group_info[..]);
+    let done: Vec<_> = conn.fetch_many(query).try_collect().await.map_err(on_write)?;
+    match done.get(COMMIT_ONE_ADVANCE) {
+        Some(Either::Left(advanced)) if advanced.rows_affected() == 1 => Ok(()),
+        _ => Err(WRONG_FIRST),
     }
 }
 

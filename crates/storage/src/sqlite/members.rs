@@ -25,6 +25,8 @@ const SET_CURSOR: &str = "INSERT INTO cursors (device, room, next) SELECT ?1, nu
     ON CONFLICT (device, room) DO UPDATE SET next = max(next, excluded.next)";
 const RESET_CURSOR: &str = "INSERT INTO cursors (device, room, next) SELECT ?1, number, ?3 FROM rooms WHERE number = ?2
     ON CONFLICT (device, room) DO UPDATE SET next = excluded.next";
+/// One statement for all devices of a room.
+const CLAMP_CURSORS: &str = "UPDATE cursors SET next = min(next, ?2) WHERE room = ?1";
 const CURSORS: &str = "SELECT room, next FROM cursors WHERE device = ?1 ORDER BY room";
 
 pub(super) async fn put_invite(conn: &mut SqliteConnection, key: PublicKey, uses_left: u32) -> Result<()> {
@@ -50,6 +52,12 @@ pub(super) async fn set_cursor(conn: &mut SqliteConnection, device: DeviceHandle
 
 pub(super) async fn reset_cursor(conn: &mut SqliteConnection, device: DeviceHandle, room: RoomNumber, next: Seq) -> Result<()> {
     put_cursor(conn, RESET_CURSOR, device, room, next).await
+}
+
+/// No cursor of the room stands beyond its log.
+pub(super) async fn clamp_cursors(conn: &mut SqliteConnection, room: RoomNumber, size: Seq) -> Result<()> {
+    sqlx::query(CLAMP_CURSORS).bind(room.0).bind(size.0.cast_signed()).execute(conn).await.map_err(on_write)?;
+    Ok(())
 }
 
 async fn put_cursor(conn: &mut SqliteConnection, statement: &'static str, device: DeviceHandle, room: RoomNumber, next: Seq) -> Result<()> {

@@ -5,8 +5,8 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use super::convert::{coop_name, id, optional_bytes, room_number};
 use super::error::{on_read, on_write};
-use crate::memory::{NO_LOG, ROOM_NOT_EMPTY, ROOM_NOT_NEW, WRONG_FIRST};
-use crate::{Append, Result, RoomRow, RoomState};
+use crate::memory::{NO_LOG, ROOM_NOT_EMPTY, ROOM_NOT_NEW, UNKNOWN_ROOM, WRONG_CUT, WRONG_FIRST};
+use crate::{Append, Result, RoomRow, RoomState, Truncate};
 
 /// Touches no row when the number or the id is taken.
 const PUT: &str = "INSERT INTO rooms (number, id, hub_name, hub_key, size) VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
@@ -21,10 +21,16 @@ const PUT_GROUP: &str = "INSERT INTO room_groups (room, snapshot) VALUES (?1, ?2
 /// Touches no row unless the room has an entry.
 const PUT_MARKED: &str = "INSERT INTO room_marks (room, attestation) SELECT number, ?2 FROM rooms WHERE number = ?1 AND size > 0
     ON CONFLICT (room) DO UPDATE SET attestation = excluded.attestation";
+/// Touches no row unless the log has as much.
+const TRUNCATE: &str = "UPDATE rooms SET size = ?2, snapshot = ?3, checkpoint = ?4 WHERE number = ?1 AND size >= ?2 AND ?2 > 0";
+const DROP_MARKED: &str = "DELETE FROM room_marks WHERE room = ?1";
+const PUT_VOTE: &str = "INSERT INTO room_votes (room, vote) SELECT number, ?2 FROM rooms WHERE number = ?1
+    ON CONFLICT (room) DO UPDATE SET vote = excluded.vote";
 /// One statement, so that all of it is of one moment.
-const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation FROM rooms AS r
+const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation, v.vote FROM rooms AS r
     LEFT JOIN room_groups AS g ON g.room = r.number
     LEFT JOIN room_marks AS m ON m.room = r.number
+    LEFT JOIN room_votes AS v ON v.room = r.number
     WHERE r.number = ?1";
 
 pub(super) async fn put(conn: &mut SqliteConnection, number: RoomNumber, id: RoomId, hub: &Coop) -> Result<()> {
@@ -57,6 +63,23 @@ pub(super) async fn put_marked(conn: &mut SqliteConnection, room: RoomNumber, at
     if done.rows_affected() == 1 { Ok(()) } else { Err(NO_LOG) }
 }
 
+/// The room's own row; the log's rows are [`super::log`]'s.
+pub(super) async fn truncate(conn: &mut SqliteConnection, cut: &Truncate) -> Result<()> {
+    let query = sqlx::query(TRUNCATE).bind(cut.room.0).bind(cut.size.0.cast_signed()).bind(&cut.snapshot[..]).bind(&cut.checkpoint[..]);
+    let done = query.execute(&mut *conn).await.map_err(on_write)?;
+    if done.rows_affected() != 1 {
+        return Err(WRONG_CUT);
+    }
+    sqlx::query(PUT_GROUP).bind(cut.room.0).bind(&cut.group[..]).execute(&mut *conn).await.map_err(on_write)?;
+    sqlx::query(DROP_MARKED).bind(cut.room.0).execute(conn).await.map_err(on_write)?;
+    Ok(())
+}
+
+pub(super) async fn put_vote(conn: &mut SqliteConnection, room: RoomNumber, vote: &[u8]) -> Result<()> {
+    let done = sqlx::query(PUT_VOTE).bind(room.0).bind(vote).execute(conn).await.map_err(on_write)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(UNKNOWN_ROOM) }
+}
+
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<RoomRow>> {
     let rows = sqlx::query(ALL).fetch_all(pool).await.map_err(on_read)?;
     rows.iter()
@@ -77,5 +100,6 @@ pub(super) async fn state(pool: &SqlitePool, room: RoomNumber) -> Result<RoomSta
         group: optional_bytes(&row, 1)?,
         checkpoint: optional_bytes(&row, 2)?,
         marked: optional_bytes(&row, 3)?,
+        vote: optional_bytes(&row, 4)?,
     })
 }

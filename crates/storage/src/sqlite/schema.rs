@@ -6,7 +6,14 @@ use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
 
 /// Name and statements; the number is the place, from 1.
-pub(super) const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("agreements", AGREEMENTS)];
+pub(super) const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES), ("agreements", AGREEMENTS)];
+
+const VOTES: &str = "
+CREATE TABLE room_votes (
+    room INTEGER PRIMARY KEY REFERENCES rooms (number) ON DELETE CASCADE,
+    vote BLOB NOT NULL
+) STRICT;
+";
 
 /// `entries` is appended to at one place (`pos`) whatever the room, so a batch touches few pages; a table ordered by
 /// (room, seq) was a quarter as fast. What an append overwrites stands in `rooms`; what is large and changes seldom

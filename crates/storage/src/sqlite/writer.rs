@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{on_write, shared};
 use super::{log, members, neighbours, outbox, rooms};
-use crate::memory::append_end;
+use crate::memory::{append_end, check_sizes};
 use crate::{Result, StoreError, Write};
 
 /// Commits that wait for the writer; more wait for a place in the queue.
@@ -75,6 +75,16 @@ async fn group_outcomes(conn: &mut SqliteConnection, lists: &[Vec<Write>], faile
 /// One transaction. `Ok`: it is durable, and each list that has no error is in it. `Err`: it must be rolled back, and
 /// none is.
 async fn commit_group(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Result<Vec<Result<()>>> {
+    if let [list] = lists
+        && let [write @ Write::Append(append)] = list.as_slice()
+        && check_sizes(write).is_ok()
+        && let (Some(row), Ok(end)) = (log::only_row(append), append_end(append))
+    {
+        return match log::commit_one(conn, append, end, row).await {
+            Err(error) if !matches!(error, StoreError::Misused(_)) => Err(error),
+            outcome => Ok(vec![outcome]),
+        };
+    }
     execute(conn, "BEGIN IMMEDIATE").await?;
     let outcomes = match apply(conn, lists.iter().flatten()).await {
         Ok(()) => lists.iter().map(|_| Ok(())).collect(),
@@ -106,10 +116,11 @@ async fn apply_apart(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Resul
     Ok(outcomes)
 }
 
-/// In order, except that the log rows come last and together: no other write reads them.
+/// In order, except that the log rows come last and together: no other write but a cut reads them.
 async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Write>) -> Result<()> {
     let mut batch = log::Batch::default();
     for write in writes {
+        check_sizes(write)?;
         match write {
             Write::PutRoom { number, id, hub } => rooms::put(conn, *number, *id, hub).await?,
             Write::DropEmptyRoom { number } => rooms::drop_empty(conn, *number).await?,
@@ -117,6 +128,14 @@ async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Wr
                 rooms::advance(conn, append, append_end(append)?).await?;
                 batch.push(append);
             }
+            Write::Truncate(truncate) => {
+                // What came before it in the list has its place first.
+                std::mem::take(&mut batch).insert(conn).await?;
+                rooms::truncate(conn, truncate).await?;
+                log::truncate(conn, truncate).await?;
+                members::clamp_cursors(conn, truncate.room, truncate.size).await?;
+            }
+            Write::PutVote { room, vote } => rooms::put_vote(conn, *room, vote).await?,
             Write::PutMarked { room, attestation } => rooms::put_marked(conn, *room, attestation).await?,
             Write::PutPending { room, id, submission } => outbox::put(conn, *room, *id, submission).await?,
             Write::DropPending { room, id } => outbox::drop_pending(conn, *room, *id).await?,

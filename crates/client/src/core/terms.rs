@@ -1,0 +1,186 @@
+//! Another hub: the first entry of a term is verified before anything of the term is taken. Where the term goes on from
+//! before the end of what this device has, the rest is taken back: it was never certified, and comes again.
+
+use kith_protocol::codec;
+use kith_protocol::ids::{CoopName, Hash, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::log::merkle::{Frontier, leaf_hash};
+use kith_protocol::log::pack::Unpacked;
+use kith_protocol::log::succession::Succession;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::member::{Entries, ToServer};
+
+use super::machine::{Core, Effect};
+use super::state::{Base, RoomState, RowState, RowWhat};
+
+impl Core {
+    /// Where nothing is ever cut before.
+    pub(super) fn base(state: &RoomState) -> Base {
+        Base { size: state.size, frontier: state.frontier.clone(), last_time: state.last_time, senders: state.senders.len() }
+    }
+
+    /// A batch of a newer term. `true`: the session's view goes on in it.
+    pub(super) fn newer_term(&mut self, room: &RoomId, entries: &Entries) -> bool {
+        let Some(state) = self.rooms.get(room) else { return false };
+        let (size, base, cut) = (state.size, state.base.size, state.cut);
+        let number = entries.room;
+        let at = entries.first.0;
+        if cut.is_some() {
+            return false;
+        }
+        let Some(record) = entries.entries.first().filter(|entry| entry.kind == Kind::Succession).map(|entry| entry.body.clone()) else {
+            // A term began before what came: everything since the last thing that cannot be cut is asked for again.
+            self.session.logs.remove(room);
+            self.sends.push(ToServer::Open { room: number, from: Seq(base) });
+            return false;
+        };
+        let Some(view) = self.view(room) else { return false };
+        if at > view.frontier.size() {
+            self.ask_again(room, number);
+            return false;
+        }
+        if at < base {
+            self.distrust(room, "a new hub takes back what was certified".to_owned());
+            return false;
+        }
+        if at < size {
+            // Only what is on disk tells what is kept.
+            if let Some(state) = self.rooms.get_mut(room) {
+                state.cut = Some(at);
+            }
+            self.session.logs.remove(room);
+            self.touch(room);
+            self.loads.push(Effect::Load { room: *room, from: Seq(base) });
+            return false;
+        }
+        self.shorten_view(room, at);
+        match self.check_succession(room, &record) {
+            Ok(record) => {
+                if let Some(view) = self.view(room) {
+                    view.term = record.term;
+                    view.hub = Some(record.hub);
+                }
+                true
+            }
+            Err(why) => {
+                self.distrust(room, why);
+                false
+            }
+        }
+    }
+
+    /// What waits beyond the new term's beginning is not taken.
+    fn shorten_view(&mut self, room: &RoomId, at: u64) {
+        let Some(view) = self.session.logs.remove(room) else { return };
+        if view.frontier.size() <= at {
+            self.session.logs.insert(*room, view);
+            return;
+        }
+        let Some(size) = self.rooms.get(room).map(|state| state.size) else { return };
+        for entry in view.waiting.into_iter().filter(|entry| (size..at).contains(&entry.header.seq.0)) {
+            let sender = entry.header.id.sender;
+            self.append(room, entry);
+            if let Some(view) = self.view(room)
+                && !view.senders.contains(&sender)
+            {
+                view.senders.push(sender);
+            }
+        }
+    }
+
+    fn check_succession(&mut self, room: &RoomId, body: &[u8]) -> Result<Succession, String> {
+        let record = codec::decode_succession(body).map_err(|error| error.to_string())?;
+        let voters = self.electorate(room).ok_or("no such room")?;
+        let coops = self.rooms.get(room).map(|state| state.coops.clone()).unwrap_or_default();
+        let view = self.view(room).ok_or("no such room")?;
+        let key_of = |name: &CoopName| coops.get(name.as_str()).copied().map(PublicKey);
+        if record.room != *room {
+            return Err("the votes for a new hub are of another room".to_owned());
+        }
+        record.verify(&voters, key_of).map_err(|error| error.to_string())?;
+        record.stands(view.term, view.frontier.size(), &view.frontier.root()).map_err(|error| error.to_string())?;
+        Ok(record)
+    }
+
+    /// Verified when it came.
+    pub(super) fn apply_succession(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let Ok(record) = codec::decode_succession(&entry.body) else { return RowWhat::Nothing };
+        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
+        state.term = record.term.0;
+        state.hub_name = record.hub.name.to_string();
+        state.hub_key = record.hub.key.0;
+        // What was handed to the hub before, and has no place, is handed in again.
+        self.session.sent.retain(|(of, _)| of != room);
+        RowWhat::HubChanged(record.hub.name.to_string())
+    }
+
+    /// Lines of the timeline that [`Effect::Load`] asked for, in order.
+    pub fn handle_rows(&mut self, room: &RoomId, rows: &[Vec<u8>]) {
+        let taken = self.cut_back(room, rows);
+        if let Some(state) = self.rooms.get_mut(room) {
+            state.cut = None;
+        }
+        if taken.is_none() {
+            self.distrust(room, "this device's own lines do not add up to what it has read".to_owned());
+        }
+        let number = self.rooms.get(room).and_then(|state| state.number);
+        if let (Some(number), Some(state)) = (number, self.rooms.get(room)) {
+            let from = Seq(state.size);
+            self.session.logs.remove(room);
+            self.sends.push(ToServer::Open { room: RoomNumber(number), from });
+        }
+        self.touch(room);
+        self.finish();
+    }
+
+    fn cut_back(&mut self, room: &RoomId, rows: &[Vec<u8>]) -> Option<()> {
+        let device = self.device_number();
+        let state = self.rooms.get_mut(room)?;
+        let at = state.cut?;
+        let base = state.base.clone();
+        let mut frontier = Frontier::from_parts(base.size, base.frontier.iter().map(|node| Hash(*node)).collect()).ok()?;
+        let mut last_time = base.last_time;
+        let mut senders = state.senders[..base.senders.min(state.senders.len())].to_vec();
+        let mut gone = Vec::new();
+        for bytes in rows {
+            let row: RowState = postcard::from_bytes(bytes).ok()?;
+            let header = Header::decode(&row.header).ok()?;
+            if header.seq.0 >= at {
+                gone.push((header, row.what));
+            } else if header.seq.0 == frontier.size() {
+                frontier.push(leaf_hash(&row.header));
+                last_time = last_time.max(header.time.0);
+                if !senders.contains(&header.id.sender.0) {
+                    senders.push(header.id.sender.0);
+                }
+            }
+        }
+        if frontier.size() != at {
+            return None;
+        }
+        state.size = at;
+        state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
+        (state.last_time, state.senders) = (last_time, senders);
+        state.certified = state.certified.min(at);
+        state.held.values_mut().for_each(|held| *held = at.min(*held));
+        state.done.retain(|(_, seq)| *seq < at);
+        for item in &mut state.outbox {
+            item.seq = item.seq.filter(|seq| *seq < at);
+        }
+        for (header, what) in gone {
+            self.rows.push((super::machine::row_key(room, header.seq), None));
+            let Some(state) = self.rooms.get_mut(room) else { continue };
+            let (who, of) = (header.id.sender.0, header.id.counter.device);
+            if let Some(last) = state.counters.get_mut(&(who, of)) {
+                *last = (*last).min(header.id.counter.number.saturating_sub(1));
+            }
+            let is_own = who == state.pseudonym && of == device;
+            match what {
+                RowWhat::Left => state.left.retain(|left| *left != who),
+                RowWhat::Content(_) if !is_own => Self::keep_loose(state, &header, what),
+                _ => {}
+            }
+        }
+        self.session.sent.retain(|(of, _)| of != room);
+        Some(())
+    }
+}

@@ -1,0 +1,130 @@
+//! Which holder a room is taken from: its hub where there is a link to it, else any co-op that says it has more. Holders
+//! tell each other how far they have what both hold, whenever a link comes up and whenever a room gets another hub.
+
+use kith_protocol::ids::{CoopName, Millis, RoomId, RoomNumber, Seq, Term};
+
+use super::machine::Coop;
+
+/// How long a mirror waits before it asks again for what it could not take, milliseconds.
+const REFOLLOW_MS: u64 = 2_000;
+
+impl Coop {
+    /// Asks a room's hub for everything after what is at hand.
+    pub(super) fn follow_room(&mut self, number: RoomNumber) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let hub = room.hub.name.clone();
+        let from_other = self.following.get(&number).filter(|holder| **holder != hub && !self.links_up.contains_key(&hub)).cloned();
+        self.follow_from(&from_other.unwrap_or(hub), number);
+    }
+
+    /// Asks a holder. Whoever was asked before is asked no longer.
+    pub(super) fn follow_from(&mut self, holder: &CoopName, number: RoomNumber) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let (id, from, term) = (room.id, Seq(room.size()), room.term());
+        if *holder == self.me.name || !self.neighbours.covers(holder, &id, self.wall) {
+            return;
+        }
+        let before = self.following.insert(number, holder.clone()).filter(|before| before != holder);
+        if let Some((connection, link)) = before.and_then(|before| self.link_to(&before)) {
+            link.unfollow(number);
+            self.pump_link(connection);
+        }
+        if let Some((connection, link)) = self.link_to(holder) {
+            link.follow(number, id, from, term);
+            self.pump_link(connection);
+        }
+    }
+
+    pub(super) fn refollow_later(&mut self, number: RoomNumber) {
+        self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
+    }
+
+    /// Whether a co-op may be sent a room: it has members in it, or a vote, and what was agreed with it covers the room.
+    pub(super) fn may_hold(&self, number: RoomNumber, peer: &CoopName) -> bool {
+        let covered = self.rooms.get(&number).is_some_and(|room| self.neighbours.covers(peer, &room.id, self.wall));
+        let log = self.rooms.get(&number).and_then(|room| room.log());
+        covered && log.is_some_and(|log| log.has_leaf_of(peer) || log.electorate().counts(peer))
+    }
+
+    /// Tells a neighbour how far this co-op has the rooms that both hold.
+    pub(super) fn tell_status(&mut self, peer: &CoopName) {
+        let shared: Vec<(RoomId, Term, u64)> = self
+            .rooms
+            .values()
+            .filter(|room| self.may_hold(room.number, peer))
+            .map(|room| (room.id, room.term(), room.durable()))
+            .collect();
+        if let Some((connection, link)) = self.link_to(peer) {
+            shared.into_iter().for_each(|(id, term, size)| link.status(id, term, size));
+            self.pump_link(connection);
+        }
+    }
+
+    /// Tells every holder of a room how far this co-op has it.
+    pub(super) fn tell_status_of(&mut self, number: RoomNumber) {
+        let peers: Vec<CoopName> = self.links_up.keys().filter(|peer| self.may_hold(number, peer)).cloned().collect();
+        let Some((id, term, size)) = self.rooms.get(&number).map(|room| (room.id, room.term(), room.durable())) else { return };
+        for peer in peers {
+            if let Some((connection, link)) = self.link_to(&peer) {
+                link.status(id, term, size);
+                self.pump_link(connection);
+            }
+        }
+    }
+
+    /// A holder says how far it has a room.
+    pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, term: Term, size: u64) {
+        let Some(number) = self.room_numbers.get(id).copied().filter(|number| self.may_hold(*number, peer)) else { return };
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let was_settled = room.is_settled();
+        room.compare(peer, term, size);
+        let (mine, is_hub, hub) = ((room.term(), room.durable()), room.is_hub(), room.hub.name.clone());
+        let (my_term, my_size) = mine;
+        let settles = !was_settled && room.is_settled();
+        let hub_is_away = !self.links_up.contains_key(&hub);
+        if term > my_term || (term == my_term && size > my_size && (is_hub || hub_is_away)) {
+            return self.follow_from(peer, number);
+        }
+        if term < my_term {
+            let link = self.link_to(peer);
+            if let Some((connection, link)) = link {
+                link.status(*id, my_term, my_size);
+                self.pump_link(connection);
+            }
+        }
+        if settles && is_hub {
+            self.order_pending(number);
+        }
+    }
+
+    /// This co-op orders the room now: what its own members had handed in for another hub gets its place.
+    pub(super) fn order_pending(&mut self, number: RoomNumber) {
+        if !self.rooms.get(&number).is_some_and(|room| room.orders()) {
+            return;
+        }
+        let me = self.me.clone();
+        let mut waiting = self.outbox.take_all(number).into_iter();
+        while let Some(submission) = waiting.next() {
+            let id = submission.id;
+            let Some(room) = self.rooms.get_mut(&number) else { return };
+            match room.order(self.wall, &me, &submission) {
+                Ok(_) => {
+                    self.touched(number);
+                    self.write(kith_storage::Write::DropPending { room: number, id });
+                }
+                Err(error) if error.code().is_transient() => {
+                    // Whatever its sender handed in after it waits with it: counters have no gaps.
+                    self.outbox.restore_one(number, submission);
+                    waiting.by_ref().for_each(|later| self.outbox.restore_one(number, later));
+                    self.resubmit_later();
+                }
+                Err(error) => {
+                    self.outbox.restore_one(number, submission);
+                    waiting.by_ref().for_each(|later| self.outbox.restore_one(number, later));
+                    self.drop_refused(number, &id, error.code(), &error.to_string());
+                    waiting = self.outbox.take_all(number).into_iter();
+                }
+            }
+        }
+    }
+}

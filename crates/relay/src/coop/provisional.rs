@@ -1,0 +1,61 @@
+//! While a room's hub is out of reach, this co-op's members hear each other all the same: what they handed in is durable
+//! here and goes to the others at once, signed by this co-op and without a place.
+
+use kith_protocol::ids::{ConnectionId, EntryId, RoomNumber};
+use kith_protocol::limits::PROVISIONALS_MAX;
+use kith_protocol::link::Submission;
+use kith_protocol::log::Kind;
+use kith_protocol::log::provisional::Provisional;
+use kith_protocol::member::ToMember;
+
+use super::machine::Coop;
+
+/// Frames of such messages to one session at once; older ones come with the log.
+const FRAMES_MAX: usize = 4;
+
+impl Coop {
+    fn is_hub_away(&self, number: RoomNumber) -> bool {
+        let Some(room) = self.rooms.get(&number) else { return false };
+        !room.orders() && (room.is_hub() || !self.links_up.contains_key(&room.hub.name))
+    }
+
+    /// An entry is durable here.
+    pub(super) fn deliver_one(&mut self, number: RoomNumber, id: &EntryId) {
+        if !self.is_hub_away(number) {
+            return;
+        }
+        let Some(submission) = self.outbox.get(number, id).map(|pending| pending.submission.clone()) else { return };
+        let to = self.subscribers.get(&number).cloned().unwrap_or_default();
+        self.deliver_provisionals(number, &[submission], &to);
+    }
+
+    /// Everything that waits, to those who have read the log to its end.
+    pub(super) fn deliver_waiting(&mut self, number: RoomNumber, to: &[ConnectionId]) {
+        if !self.is_hub_away(number) || self.outbox.is_empty(number) {
+            return;
+        }
+        let waiting = self.outbox.newest(number, FRAMES_MAX * PROVISIONALS_MAX);
+        self.deliver_provisionals(number, &waiting, to);
+    }
+
+    fn deliver_provisionals(&mut self, number: RoomNumber, submissions: &[Submission], to: &[ConnectionId]) {
+        let (root, wall) = (self.secrets.root.clone(), self.wall);
+        let live: Vec<ConnectionId> = to
+            .iter()
+            .copied()
+            .filter(|connection| {
+                let subscription = self.sessions.get(connection).and_then(|session| session.subscriptions.get(&number));
+                subscription.is_some_and(|subscription| !subscription.reading && !subscription.lagging)
+            })
+            .collect();
+        let messages: Vec<&Submission> = submissions.iter().filter(|submission| submission.kind == Kind::Message).collect();
+        if live.is_empty() || messages.is_empty() {
+            return;
+        }
+        let sign = |s: &&Submission| Provisional::sign(&root, &s.room, s.id, s.epoch, wall, s.body.clone());
+        for chunk in messages.chunks(PROVISIONALS_MAX) {
+            let frame = ToMember::Provisionals { room: number, entries: chunk.iter().map(sign).collect() };
+            live.iter().for_each(|connection| self.reply(*connection, &frame));
+        }
+    }
+}

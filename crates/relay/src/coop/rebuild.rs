@@ -1,0 +1,122 @@
+//! A log that a newer term goes on from an earlier place of is cut there: what is kept is read again from the start and
+//! judged anew, so that the group's state is the one of that place. What is cut and came from members of this co-op is
+//! handed in again; nothing that was certified is ever cut.
+
+use bytes::Bytes;
+use kith_protocol::error::Code;
+use kith_protocol::ids::{Pseudonym, RoomNumber, Seq};
+use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use kith_protocol::link::Submission;
+use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::{Header, Kind};
+use kith_storage::{LogRow, Write};
+
+use super::machine::Coop;
+use super::outbox;
+use super::types::Read;
+use super::waiting::{After, Reader};
+use crate::room::log::Log;
+
+/// A rebuild under way.
+#[derive(Debug)]
+pub struct Rebuild {
+    /// The old term's last checkpoint that counts.
+    until: Attestation,
+    log: Option<Log>,
+    cut: Vec<(Header, LogRow)>,
+}
+
+impl Coop {
+    /// Begins. Nothing may be on its way to the store: otherwise it begins again with the next batch.
+    pub(super) fn rebuild(&mut self, number: RoomNumber, until: Attestation) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        if self.rebuilds.contains_key(&number) {
+            return;
+        }
+        if room.size() != room.durable() || room.staged_len() > 0 {
+            self.after.push(After::FollowNew { room: number });
+            return;
+        }
+        tracing::info!(
+            room = number.0,
+            size = until.checkpoint.size,
+            "a newer term goes on from an earlier place; the log is rebuilt up to it"
+        );
+        self.rebuilds.insert(number, Rebuild { until, log: None, cut: Vec::new() });
+        self.read_for_rebuild(number, Seq(0));
+    }
+
+    fn read_for_rebuild(&mut self, number: RoomNumber, from: Seq) {
+        let read = Read::Entries { room: number, from, rows_max: BATCH_ENTRIES_MAX, bytes_max: BATCH_BYTES_MAX };
+        self.read(Reader::Rebuild { room: number, from }, read);
+    }
+
+    pub(super) fn rebuild_read(&mut self, number: RoomNumber, from: Seq, rows: Vec<LogRow>) {
+        let Some(mut rebuild) = self.rebuilds.remove(&number) else { return };
+        let next = Seq(from.0 + rows.len() as u64);
+        let Some(room) = self.rooms.get(&number) else { return };
+        let (id, end) = (room.id, room.durable());
+        for row in rows {
+            let Ok(header) = Header::decode(&row.header) else {
+                tracing::error!(room = number.0, seq = from.0, "the log has a damaged row and cannot be rebuilt");
+                return;
+            };
+            if header.seq.0 >= rebuild.until.checkpoint.size {
+                rebuild.cut.push((header, row));
+            } else if let Some(log) = &mut rebuild.log {
+                let _ = log.replay(&header, &row.body, &row.group_info);
+            } else if let Ok(mut log) = Log::create(&id, &header.id.sender, &row.body) {
+                log.push(&header, true);
+                rebuild.log = Some(log);
+            }
+        }
+        if next.0 < end && next != from {
+            self.rebuilds.insert(number, rebuild);
+            return self.read_for_rebuild(number, next);
+        }
+        self.finish_rebuild(number, rebuild);
+    }
+
+    fn finish_rebuild(&mut self, number: RoomNumber, rebuild: Rebuild) {
+        let Rebuild { until, log: Some(log), cut } = rebuild else { return };
+        let checkpoint = until.checkpoint;
+        if log.frontier.size() != checkpoint.size || log.frontier.root() != checkpoint.root || log.term != checkpoint.term {
+            tracing::error!(room = number.0, "the newer term goes on from a history that this co-op was never shown");
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let truncate = room.adopt(log, until);
+        let id = room.id;
+        self.write(Write::Truncate(truncate));
+        for (header, row) in cut {
+            let is_ours = self.accounts.contains_key(&(id, header.id.sender));
+            let is_handed_in = header.id.sender != Pseudonym::ROOM && matches!(header.kind, Kind::Message | Kind::Commit | Kind::Leave);
+            let is_join = header.kind == Kind::Commit && !self.rooms.get(&number).is_some_and(|room| room.is_member(&header.id.sender));
+            if is_ours && is_join {
+                // It was made for another place: the joiner makes it anew.
+                let (who, counter) = (header.id.sender, header.id.counter);
+                for connection in self.sessions_of(&id, &who, counter.device) {
+                    self.refuse_entry(connection, number, counter.number, Code::WrongEpoch, "the room has another hub", 0);
+                }
+            } else if is_ours && is_handed_in && self.outbox.get(number, &header.id).is_none() {
+                let group_info = if header.kind == Kind::Commit { row.group_info } else { Bytes::new() };
+                let submission = Submission { room: id, id: header.id, epoch: header.epoch, kind: header.kind, body: row.body, group_info };
+                self.write(Write::PutPending { room: number, id: header.id, submission: outbox::encode(&submission) });
+                self.outbox.restore_one(number, submission);
+            }
+        }
+        self.after.push(After::Rebuilt { room: number });
+    }
+
+    /// Sessions read on from the cut, and the room is asked for again from there.
+    pub(super) fn rebuilt(&mut self, number: RoomNumber) {
+        let Some(size) = self.rooms.get(&number).map(|room| Seq(room.durable())) else { return };
+        for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
+            if let Some(subscription) = self.sessions.get_mut(&connection).and_then(|session| session.subscriptions.get_mut(&number)) {
+                subscription.next = size.min(subscription.next);
+            }
+        }
+        self.feeds.retain(|(_, room), _| *room != number);
+        self.follow_room(number);
+    }
+}

@@ -1,0 +1,133 @@
+//! A room's part in getting another hub: who may vote, what a vote fences off, and the first entry of a term.
+
+use bytes::Bytes;
+use kith_protocol::codec;
+use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, Term, UnixSeconds};
+use kith_protocol::judge::RoomFacts;
+use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::header::hash_bytes;
+use kith_protocol::log::succession::{Succession, Vote};
+use kith_protocol::log::voters::Electorate;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::sign::SecretKey;
+
+use super::log::{EntryError, Log};
+use super::machine::Room;
+
+impl Room {
+    pub fn term(&self) -> Term {
+        self.log.as_ref().map_or(Term(0), |log| log.term)
+    }
+
+    /// The newest term that this co-op has a part in.
+    pub fn newest_term(&self) -> Term {
+        self.term().max(self.fence)
+    }
+
+    /// This co-op has voted for a hub that is not seated yet.
+    pub fn is_fenced(&self) -> bool {
+        self.fence > self.term()
+    }
+
+    /// Nothing older than that term is taken or ordered from now on.
+    pub fn fence(&mut self, term: Term) {
+        self.fence = self.fence.max(term);
+    }
+
+    /// Whether this co-op gives sequence numbers here and now.
+    pub fn orders(&self) -> bool {
+        self.is_hub() && !self.is_fenced() && self.is_settled()
+    }
+
+    pub fn vote(&self) -> Option<&Vote> {
+        self.vote.as_ref()
+    }
+
+    pub fn electorate(&self) -> Option<Electorate> {
+        self.log.as_ref().map(Log::electorate)
+    }
+
+    /// Whether this co-op may be asked to order the room.
+    pub fn may_order(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.context.voters.may_order(&self.me))
+    }
+
+    /// Signs this co-op's vote over what it has durably. `None`: something is not durable yet, or it has voted for
+    /// somebody else in this term.
+    pub fn cast(&mut self, root: &SecretKey, term: Term, candidate: Coop) -> Option<Vote> {
+        if let Some(vote) = self.vote.as_ref().filter(|vote| vote.term >= term) {
+            return (vote.term == term && vote.candidate == candidate).then(|| vote.clone());
+        }
+        let last = self.last_checkpoint().filter(|_| self.durable == self.size() && term > self.term())?.clone();
+        let vote = Vote::sign(root, self.me.clone(), term, candidate, last);
+        self.fence(term);
+        self.vote = Some(vote.clone());
+        Some(vote)
+    }
+
+    /// The checkpoint over all that is durable here.
+    pub fn last_checkpoint(&self) -> Option<&Attestation> {
+        self.ledger.at(self.durable).filter(|last| last.checkpoint.term == self.term())
+    }
+
+    /// The first entry of this co-op's term as hub.
+    pub fn seat(&mut self, now: UnixSeconds, record: &Succession) -> Result<(), EntryError> {
+        let log = self.log.as_mut().ok_or(EntryError::Body)?;
+        let mut id = EntryId { sender: Pseudonym::ROOM, counter: Counter { device: 0, number: 0 } };
+        id.counter.number = log.last_counter(&id) + 1;
+        let body: Bytes = codec::encode_succession(record).into();
+        let time = now.max(log.last_time);
+        let effect = log.examine(&id, Kind::Succession, log.epoch(), time, &body)?;
+        let header = Header {
+            room: self.id,
+            seq: kith_protocol::ids::Seq(log.frontier.size()),
+            term: record.term,
+            epoch: log.epoch(),
+            kind: Kind::Succession,
+            id,
+            time,
+            body_hash: hash_bytes(&body),
+            extra: kith_protocol::ids::Hash([0; 32]),
+        };
+        log.take_effect(effect, &header, &body, &Bytes::new())?;
+        self.hub = record.hub.clone();
+        self.group_changed = true;
+        self.stage(header, body, Bytes::new());
+        Ok(())
+    }
+
+    /// Another co-op says how far it has the log.
+    pub fn compare(&mut self, peer: &CoopName, term: Term, size: u64) {
+        self.compared.insert(peer.clone(), (term, size));
+        self.settled |= self.is_settled();
+    }
+
+    /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said
+    /// that it has nothing newer: its disk may be an old backup's.
+    pub fn is_settled(&self) -> bool {
+        if self.settled {
+            return true;
+        }
+        let Some(log) = &self.log else { return false };
+        let mine = (log.term, log.frontier.size());
+        let agreeing = self.compared.iter().filter(|(_, theirs)| **theirs <= mine).map(|(name, _)| name);
+        log.electorate().seats(agreeing.chain([&self.me]))
+    }
+
+    /// Takes over a log that was rebuilt up to where a newer term goes on. Nothing may be staged.
+    pub fn adopt(&mut self, log: Log, attestation: Attestation) -> kith_storage::Truncate {
+        self.durable = log.frontier.size();
+        self.hub = log.hub.clone();
+        let truncate = kith_storage::Truncate {
+            room: self.number,
+            size: kith_protocol::ids::Seq(self.durable),
+            snapshot: codec::encode_room_snapshot(&log.snapshot()),
+            group: codec::encode_group_snapshot(&log.group_snapshot()),
+            checkpoint: codec::encode_attestation(&attestation),
+        };
+        self.group_changed = false;
+        self.log = Some(log);
+        self.ledger.cut(attestation);
+        truncate
+    }
+}

@@ -1,0 +1,66 @@
+//! Logs that are cut where a newer term goes on, and votes.
+
+use bytes::Bytes;
+use kith_protocol::ids::{DeviceHandle, RoomNumber, Seq};
+use kith_protocol::log::merkle::Frontier;
+
+use super::{append, assert_misused, grown, rows, text};
+use crate::{Store, Truncate, Write};
+
+fn cut(room: u32, size: u64) -> Truncate {
+    let text = |what| Bytes::from(format!("{what} at {size}"));
+    Truncate { room: RoomNumber(room), size: Seq(size), snapshot: text("snapshot"), group: text("group"), checkpoint: text("checkpoint") }
+}
+
+/// Rows, marks and cursors beyond the cut are gone; the room's state is the one that comes with it; the log grows on.
+pub async fn a_log_is_cut_with_its_state(store: &impl Store) {
+    let (room, device) = (RoomNumber(1), DeviceHandle(1));
+    let (all, _) = grown(store, 7, text).await;
+    let mark = Write::PutMarked { room, attestation: text(1) };
+    let cursor = |device: u64, next| Write::SetCursor { device: DeviceHandle(device), room, next: Seq(next) };
+    store.commit(vec![mark, cursor(1, 6), cursor(2, 2)]).await.expect("a good commit");
+
+    let mut frontier = Frontier::default();
+    let kept = rows(&mut frontier, 4, text);
+    let newer = rows(&mut frontier, 2, |seq| Bytes::from(format!("newer {seq}")));
+    let wanted = cut(1, 4);
+    store.commit(vec![Write::Truncate(wanted.clone()), Write::Append(append(1, 4, newer.clone()))]).await.expect("a cut");
+    assert_eq!(kept, all[..4]);
+    assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), [kept.clone(), newer].concat());
+    assert_eq!(store.cursors(device).await.expect("cursors"), [(room, Seq(4))]);
+    assert_eq!(store.cursors(DeviceHandle(2)).await.expect("cursors"), [(room, Seq(2))]);
+    let state = store.room_state(room).await.expect("a state");
+    assert_eq!((state.group, state.marked), (Some(wanted.group), None));
+
+    let again = cut(1, 4);
+    store.commit(vec![Write::Truncate(again.clone())]).await.expect("a cut");
+    assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), kept);
+    let state = store.room_state(room).await.expect("a state");
+    assert_eq!((state.snapshot, state.checkpoint), (Some(again.snapshot), Some(again.checkpoint)));
+}
+
+pub async fn a_cut_is_within_the_log(store: &impl Store) {
+    grown(store, 3, text).await;
+    for size in [0, 4, 99] {
+        assert_misused(store, vec![Write::Truncate(cut(1, size))]).await;
+    }
+    assert_misused(store, vec![Write::Truncate(cut(9, 1))]).await;
+    // A list that appends and then cuts is one thing after the other.
+    let mut frontier = Frontier::default();
+    let all = rows(&mut frontier, 5, text);
+    let list = vec![Write::Append(append(1, 3, all[3..].to_vec())), Write::Truncate(cut(1, 4))];
+    store.commit(list).await.expect("a good commit");
+    assert_eq!(store.entries(RoomNumber(1), Seq(0), 99, 9_999).await.expect("a page"), all[..4]);
+}
+
+/// The newest counts, whatever happens to the log.
+pub async fn a_vote_stays(store: &impl Store) {
+    let room = RoomNumber(1);
+    let vote = |text: &'static str| Write::PutVote { room, vote: Bytes::from_static(text.as_bytes()) };
+    assert_misused(store, vec![vote("no room")]).await;
+    grown(store, 3, text).await;
+    store.commit(vec![vote("first")]).await.expect("a vote");
+    store.commit(vec![vote("second")]).await.expect("a vote");
+    store.commit(vec![Write::Truncate(cut(1, 2))]).await.expect("a cut");
+    assert_eq!(store.room_state(room).await.expect("a state").vote, Some(Bytes::from_static(b"second")));
+}
