@@ -292,8 +292,7 @@ impl Session {
                 .await;
             match outcome {
                 Ok(state) => return Ok(state),
-                Err(ClientError::TimedOut) if Instant::now() < self.deadline => {}
-                Err(ClientError::Connect(_)) if Instant::now() < self.deadline => {}
+                Err(ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_)) if Instant::now() < self.deadline => {}
                 Err(error) => return Err(error.into()),
             }
             if until == Until::Held && watched <= Instant::now() {
@@ -338,7 +337,7 @@ impl Session {
                 .await;
             match came {
                 Ok(()) => return Ok(()),
-                Err(ClientError::TimedOut) => {}
+                Err(ClientError::TimedOut | ClientError::PutOff { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

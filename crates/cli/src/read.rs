@@ -51,7 +51,7 @@ impl Session {
         loop {
             let step = Instant::now() + Duration::from_secs(1);
             match self.client.until(step, |_, events| Ok((!events.is_empty()).then_some(()))).await {
-                Ok(()) | Err(ClientError::TimedOut | ClientError::Connect(_)) => {}
+                Ok(()) | Err(ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_)) => {}
                 Err(error) => return Err(error.into()),
             }
             self.print_changes(&room, since, &style, &mut shown)?;

@@ -48,10 +48,12 @@ pub enum Code {
     BadCertificate = 21,
     /// A commit is waiting to be certified; try again.
     EpochBusy = 22,
+    /// The co-op's disk is full: it serves what it has, and takes nothing new until there is room.
+    DiskFull = 23,
 }
 
 impl Code {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Malformed,
         Self::TooLarge,
         Self::NotAuthenticated,
@@ -74,6 +76,7 @@ impl Code {
         Self::BadCreation,
         Self::BadCertificate,
         Self::EpochBusy,
+        Self::DiskFull,
     ];
 
     pub fn from_wire(code: u32) -> Self {
@@ -82,7 +85,8 @@ impl Code {
 
     /// Worth trying the same thing again later, without changing it.
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Busy | Self::HolderUnreachable | Self::Draining | Self::EpochBusy | Self::NoAgreement)
+        use Code::{Busy, DiskFull, Draining, EpochBusy, HolderUnreachable, NoAgreement, RateLimited};
+        matches!(self, RateLimited | Busy | HolderUnreachable | Draining | EpochBusy | NoAgreement | DiskFull)
     }
 
     /// What a person can do about it.
@@ -103,6 +107,7 @@ impl Code {
             Self::NoAgreement => "Your co-op shares no rooms with that one now. Your steward's `kithd neighbour show` says why.",
             Self::UnknownNeighbour => "Compare `kithd neighbour key` on both sides and add the neighbour again.",
             Self::BadProof => "Do not trust this copy of the room. Run `kith verify` and tell your steward.",
+            Self::DiskFull => "Tell your steward that the server's disk is full. You can go on reading.",
             Self::Internal => "Tell your steward; their server's log says more.",
         }
     }

@@ -8,8 +8,13 @@ pub const UNAUTHENTICATED_FRAME_BYTES_MAX: usize = 1024;
 pub const LINK_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Largest body of an entry, bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Largest ratchet tree that is served or taken, bytes.
-pub const TREE_BYTES_MAX: usize = 160 * 1024;
+/// Largest ratchet tree that is served or taken, bytes. With everything else that a joiner needs, each at its limit, it
+/// fits into a member's frame.
+pub const TREE_BYTES_MAX: usize = 112 * 1024;
+/// Largest body of a succession, bytes: one with the votes of all voters, each with the longest names, fits.
+pub const SUCCESSION_BYTES_MAX: usize = 18 * 1024;
+/// Largest creation of a room, bytes.
+pub const CREATION_BYTES_MAX: usize = 8 * 1024;
 /// Most nodes of a ratchet tree that is served or taken, blank ones included.
 pub const TREE_NODES_MAX: usize = 4_096;
 /// Largest signed GroupInfo without its tree, bytes.
@@ -38,7 +43,9 @@ pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Most headers in one page.
 pub const HEADERS_PAGE_MAX: usize = 512;
 /// Most senders (pseudonyms that ever wrote) in a room.
-pub const SENDERS_MAX: usize = 10_000;
+pub const SENDERS_MAX: usize = 4_000;
+/// Most members of a room who have left and whose leaves still stand.
+pub const LEAVES_MAX: usize = 128;
 /// Most devices of an account.
 pub const DEVICES_MAX: usize = 16;
 /// Most open invites in a room.

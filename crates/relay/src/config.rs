@@ -13,8 +13,8 @@ use crate::keys::{Keys, write_private};
 /// What is wrong with the folder, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: std::io::Error },
     #[error("{0} has no kithd.toml. Make a co-op there first: kithd init {0} --name YOUR.DOMAIN")]
     NoFolder(PathBuf),
     #[error("{0} holds a co-op already. Choose another folder, or delete that one if it is not needed")]
@@ -75,7 +75,7 @@ pub struct Folder {
 }
 
 pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError + '_ {
-    move |source| FolderError::Io { path: path.to_owned(), source }
+    move |error| FolderError::Io { path: path.to_owned(), error }
 }
 
 pub fn random_seed() -> Result<[u8; 32], FolderError> {

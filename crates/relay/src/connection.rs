@@ -190,7 +190,7 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
             Some(Message::Binary(bytes)) if encoding == Encoding::Binary => decode_to_server(bytes, encoding),
             Some(Message::Text(text)) if encoding == Encoding::Json => decode_to_server(Bytes::from(text), encoding),
             Some(_) => Err(DecodeError::Schema),
-            None => Err(DecodeError::Field("frame size")),
+            None => Err(DecodeError::TooLarge("the frame")),
         };
         place.send(ToCoop::Input(Input::MemberFrame { connection, frame }));
         if is_last {

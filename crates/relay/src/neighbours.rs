@@ -87,10 +87,11 @@ async fn keep_link(name: CoopName, address: String, identity: Identity, mut coop
         // Without randomness there is no jitter, which is no reason to stop dialling.
         let _ = getrandom::fill(&mut random);
         let is_open = coop.neighbours.borrow_and_update().iter().any(|dialled| dialled.name == name && dialled.is_open);
-        let wait = backoff.next_ms(u64::from_le_bytes(random));
-        let wait = if is_open { wait } else { wait + LINK_STOPPED_RETRY_MS };
+        let wait_ms = backoff.next_ms(u64::from_le_bytes(random));
+        let wait_ms = if is_open { wait_ms } else { wait_ms + LINK_STOPPED_RETRY_MS };
+        tracing::debug!(neighbour = %name, wait_ms, "a neighbour is dialled again");
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(wait)) => {}
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
             changed = coop.neighbours.changed() => {
                 if changed.is_err() {
                     return;
@@ -100,7 +101,7 @@ async fn keep_link(name: CoopName, address: String, identity: Identity, mut coop
     }
 }
 
-/// Passes frames to the co-op's machine until either side closes. `true` if the link came up.
+/// Passes frames to the co-op's machine until either side closes. `true` if the link was up.
 async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut place: Option<OwnedSemaphorePermit>) -> bool {
     let Opened { peer_link_key, outgoing, mut incoming } = opened;
     let connection = coop.new_connection();
@@ -117,8 +118,8 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut pla
             }
             Incoming::Malformed => Err(DecodeError::Schema),
         };
-        // A stranger's place is free again once it has turned out to be a neighbour.
-        if meter.known.load(Ordering::Relaxed) {
+        // A neighbour's link is no stranger's any more.
+        if meter.is_known.load(Ordering::Relaxed) {
             place = None;
         }
         if !coop.input(Input::LinkFrame { connection, frame }).await {
@@ -127,5 +128,5 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut pla
     }
     coop.input(Input::LinkClosed { connection }).await;
     drop(place);
-    meter.up.load(Ordering::Relaxed)
+    meter.is_up.load(Ordering::Relaxed)
 }

@@ -17,7 +17,7 @@ use kith_protocol::log::merkle::{
     verify_consistency, verify_inclusion,
 };
 
-pub use cuts::{a_cut_is_within_the_log, a_log_is_cut_with_its_state, a_vote_stays};
+pub use cuts::{a_cut_is_within_the_log, a_log_is_cut_with_its_state, a_vote_stays, unknown_rooms_are_empty};
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
 
@@ -365,20 +365,6 @@ pub async fn several_rooms_grow_in_one_commit(store: &impl Store) {
     store.commit([vec![put_room(1), put_room(2)], appends.to_vec()].concat()).await.expect("a good commit");
     assert_eq!(store.entries(RoomNumber(1), Seq(0), 9, 999).await.expect("a page"), [a, c].concat());
     assert_eq!(store.entries(RoomNumber(2), Seq(0), 9, 999).await.expect("a page"), b);
-}
-
-/// Reading an unknown room is no error; writing to it is misuse, except that dropping what is not there is done.
-pub async fn unknown_rooms_are_empty(store: &impl Store) {
-    let (room, device) = (RoomNumber(7), DeviceHandle(1));
-    let all = everything(store).await;
-    assert_eq!(all.states[7], RoomState::default());
-    assert_eq!((&all.entries[7], &all.headers[7], &all.pending[7]), (&vec![], &vec![], &vec![]));
-    assert_eq!(all.nodes[7], [None, None]);
-    assert_misused(store, vec![Write::PutMarked { room, attestation: text(1) }]).await;
-    assert_misused(store, vec![Write::PutPending { room, id: entry_id(1), submission: text(1) }]).await;
-    assert_misused(store, vec![Write::SetCursor { device, room, next: Seq(1) }]).await;
-    assert_misused(store, vec![Write::ResetCursor { device, room, next: Seq(1) }]).await;
-    store.commit(vec![Write::DropPending { room, id: entry_id(1) }]).await.expect("nothing to drop");
 }
 
 /// First put, first listed; a replacement keeps the place of what it replaces.

@@ -3,14 +3,12 @@
 use std::fs;
 use std::process::Command;
 
+use crate::setup::{cargo, metadata, root, run, target_dir};
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
-
-use crate::setup::{cargo, root, run, target_dir};
 
 /// Builds all targets and gives each its share of the time. What one finds is left in `fuzz/artifacts`.
 pub fn fuzz(seconds: u64) -> Result<()> {
-    let dir = target_dir().join("fuzz");
+    let dir = target_dir()?.join("fuzz");
     let mut build = cargo(&["build", "--config", "tests/fuzz/config.toml", "-p", "kith-fuzz", "--features", "libfuzzer", "--bins"]);
     run(build.env("CARGO_TARGET_DIR", &dir))?;
     let targets = targets()?;
@@ -45,8 +43,7 @@ fn host() -> Result<String> {
 }
 
 fn targets() -> Result<Vec<String>> {
-    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output()?;
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let metadata = metadata()?;
     let packages = metadata["packages"].as_array().context("no packages")?;
     let package = packages.iter().find(|package| package["name"] == "kith-fuzz").context("no kith-fuzz")?;
     let bins = package["targets"].as_array().into_iter().flatten().filter(|target| target["kind"][0] == "bin");

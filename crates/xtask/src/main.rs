@@ -6,6 +6,7 @@ mod tasks;
 mod up;
 mod wasm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,18 +21,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build and run a co-op here, and print what to paste next. Data survive a restart.
+    /// Build and run a co-op here, and print what to paste next. Data survive a restart. With KITH_BIN_DIR nothing is
+    /// built, and the programs there run.
     Up {
         /// How many co-ops: 2 are neighbours of each other.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
         coops: u8,
-        /// Where their folders are.
-        #[arg(long, default_value = "target/up")]
-        dir: std::path::PathBuf,
+        /// Where their folders are. Without it: `up`, where cargo builds.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The first of their ports: co-op N listens at it + N, and for its neighbours at it + 10 + N.
+        #[arg(long, default_value_t = 7401, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+        port: u16,
     },
     /// Set up and pass all tests.
     Test,
-    /// Formatting, lints, the systemd unit, and the wasm build of the client. The rules of the house are tests.
+    /// Formatting, lints, bans, licences and sources of the dependencies, the systemd unit, and the wasm build of the client. The rules of the house are tests.
     Check,
     /// Measure. Without a name, everything.
     Bench {
@@ -61,7 +66,7 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.task {
-        Task::Up { coops, dir } => up::up(coops, &dir),
+        Task::Up { coops, dir, port } => up::up(coops, dir, port),
         Task::Test => tasks::test(),
         Task::Check => tasks::check(),
         Task::Bench { name, json } => tasks::bench(name.as_deref(), json),

@@ -4,15 +4,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// The checkout's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate lies in crates/xtask").to_owned()
 }
 
-/// Where cargo builds: CARGO_TARGET_DIR, or `target`.
-pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(PathBuf::from(dir)))
+/// What cargo says of this workspace and its own packages.
+pub fn metadata() -> Result<Value> {
+    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).stderr(Stdio::inherit()).output()?;
+    serde_json::from_slice(&output.stdout).context("cargo does not describe the workspace")
+}
+
+/// Where cargo builds, by its own word: it reads CARGO_TARGET_DIR and its configuration files, and takes a relative one
+/// from the root, where every command here runs.
+pub fn target_dir() -> Result<PathBuf> {
+    let dir = metadata()?["target_directory"].as_str().context("cargo names no target directory")?.to_owned();
+    Ok(PathBuf::from(dir))
 }
 
 /// Caches that outlive a checkout: toolchains are large and the same for every one.
@@ -64,9 +73,9 @@ pub fn need_program(program: &str, package: &str) -> Result<()> {
 }
 
 /// Installs a cargo subcommand if it is missing.
-pub fn need_cargo_tool(subcommand: &str) -> Result<()> {
-    if has("cargo", "--list") && cargo(&[subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+pub fn need_cargo_tool(subcommand: &str, options: &[&str]) -> Result<()> {
+    if cargo(&[subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
         return Ok(());
     }
-    run(&mut cargo(&["install", "--locked", &format!("cargo-{subcommand}")]))
+    run(cargo(&["install", "--locked", &format!("cargo-{subcommand}")]).args(options))
 }

@@ -14,7 +14,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// Builds the wasm bridge, and with it the client's core.
 pub fn check() -> Result<()> {
     let mut build = cargo(&["build", "--release", "-p", "kith-web", "--target", TARGET]);
-    build.env("CARGO_TARGET_DIR", target_dir().join("wasm"));
+    build.env("CARGO_TARGET_DIR", target_dir()?.join("wasm"));
     if !has_target()? && !add_target() {
         let toolchain = private_toolchain()?;
         build.env("RUSTC", toolchain.join("bin/rustc"));

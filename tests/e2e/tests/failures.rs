@@ -1,9 +1,12 @@
 //! Killed servers and clients, tampered stores, and lines that come and go.
 
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kith_e2e::{World, texts};
+use kith_e2e::{World, http, texts};
 use serde_json::json;
 
 /// A small generator, so that a failing run can be repeated by its seed.
@@ -106,6 +109,66 @@ fn a_hub_that_was_away_gets_what_was_said() {
     assert_eq!(said, ["are you there?", "hello?", "good that you are back"]);
 }
 
+/// Polls until it is so.
+fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "{what} did not come about in {limit:?}");
+        std::thread::yield_now();
+    }
+    begun.elapsed()
+}
+
+/// A lost link is dialled again at once, however little was said over it, and is back soon after the neighbour is.
+#[test]
+fn fault_43_a_lost_link_comes_back() {
+    let mut world = World::two_coops();
+    let (dialler, metrics) = (world.coops[0].logs().remove(0), world.coops[0].port);
+    let links = |up: u8| http(metrics, "/metrics").is_some_and(|text| text.contains(&format!("kith_links {up}\n")));
+    until("the link", Duration::from_secs(5), || links(1));
+    let retries = |log: &str| -> Vec<u64> {
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter_map(|line| line["fields"]["wait_ms"].as_u64()).collect()
+    };
+    let before = retries(&std::fs::read_to_string(&dialler).unwrap()).len();
+    world.coops[1].kill();
+    // Whoever comes to the neighbour's port now comes to this test.
+    let port = TcpListener::bind(("127.0.0.1", world.coops[1].link_port)).unwrap();
+    port.set_nonblocking(true).unwrap();
+    until("the first retry", Duration::from_secs(1), || port.accept().is_ok());
+    drop(port);
+    let waits = retries(&std::fs::read_to_string(&dialler).unwrap());
+    assert!(waits[before] <= 250, "the first of {waits:?}");
+    until("the loss", Duration::from_secs(1), || links(0));
+    world.coops[1].start();
+    let took = until("the link", Duration::from_secs(2), || links(1));
+    println!("the link was back {took:?} after the neighbour");
+}
+
+/// Neither who does not read nor who never says anything holds up a stop.
+#[test]
+fn a_drain_does_not_wait_for_a_client_that_does_not_close() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    let mut reader = world.command("H1", &["read", &room, "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    world.kith("H2", &["say", &room, "are you there?", "--wait", "ordered"]);
+    let mut lines = BufReader::new(reader.stdout.as_mut().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("are you there?")));
+    assert!(Command::new("kill").arg("-STOP").arg(reader.id().to_string()).status().unwrap().success());
+    let mut silent = TcpStream::connect(("127.0.0.1", world.coops[0].port)).unwrap();
+    let head = "GET /kith/v1 HTTP/1.1\r\nHost: kith\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: kith.v1\r\n\r\n";
+    silent.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    silent.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    let took = world.coops[0].stop();
+    assert!(took <= Duration::from_secs(5), "{took:?}");
+    println!("the drain took {took:?}");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+}
+
 /// What cannot be sent stays in the outbox, can be taken back, and goes out with the next command.
 #[test]
 fn an_outbox_waits_for_its_server() {
@@ -115,7 +178,9 @@ fn an_outbox_waits_for_its_server() {
     for text in ["first thought", "second thought"] {
         let output = world.try_kith("H2", &["say", &room, text, "--timeout", "1"]);
         assert!(!output.status.success());
-        assert!(String::from_utf8_lossy(&output.stderr).contains("kept in the outbox"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("kept in the outbox"));
+        assert_eq!(error.matches("cannot be reached").count(), 1, "{error}");
     }
     let items = world.kith_lines("H2", &["outbox", "list"]);
     assert_eq!(items.len(), 2);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use kith_client::core::Core;
-use kith_client::core::timeline::RowContent;
+use kith_client::core::state::{RowState, RowWhat};
 use kith_protocol::ids::{CoopName, Pseudonym, RoomId};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
@@ -108,7 +108,16 @@ fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
         match core.phase_name(&circle.id) {
             "left" => {}
             "active" if state.size == size && waiting == 0 => {}
-            phase => return Some(format!("member {member} ({phase}) has {} entries of {size} and {waiting} in its outbox", state.size)),
+            phase => {
+                let items: Vec<String> = core
+                    .items()
+                    .into_iter()
+                    .filter(|item| item.room == circle.id)
+                    .map(|item| format!("{} {:?}", item.what, item.state))
+                    .collect();
+                let step = if state.out_of_step { ", out of step" } else { "" };
+                return Some(format!("member {member} ({phase}{step}) has {} entries of {size}, and waits with {items:?}", state.size));
+            }
         }
     }
     None
@@ -230,11 +239,17 @@ type History = BTreeMap<u64, String>;
 
 fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
     let mut history = History::new();
+    // What is not shown counts too: a commit that could not be applied leaves a member behind for ever.
+    for (_, value) in world.members[member].stored(room) {
+        let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
+        if let RowWhat::Unreadable(why) = row.what {
+            let header = Header::decode(&row.header).expect("a stored header");
+            let what = format!("member {member} cannot read {} {:?} of {}: {why}", header.seq, header.kind, short(room));
+            return no(Check::SameHistory, what);
+        }
+    }
     for row in world.members[member].timeline(room) {
         let seq = row.seq.map_or(0, |seq| seq.0);
-        if let RowContent::Unreadable(why) = &row.content {
-            return no(Check::SameHistory, format!("member {member} cannot read {seq} of {}: {why}", short(room)));
-        }
         if let Some(text) = said_in(&row.content) {
             history.insert(seq, text.to_owned());
         }
@@ -249,13 +264,16 @@ fn same_history(world: &mut World, at: usize) -> Result<(), Violation> {
     let whole = whole_history(world, at)?;
     for member in world.circles[at].invited.clone() {
         let Some(state) = world.members[member].core.room_state(&room) else { continue };
-        let (joined, epoch, size) = (state.joined_at, state.joined_epoch, state.size);
+        let (joined, epoch, who) = (state.joined_at, state.joined_epoch, Pseudonym(state.pseudonym));
+        // What comes after one's leave is not for one any more.
+        let left = log.iter().find(|header| header.kind == Kind::Leave && header.id.sender == who).map(|header| header.seq.0);
+        let size = state.size.min(left.unwrap_or(u64::MAX));
         // Whoever never came in, or has been removed and then lost its copy, has nothing to be compared.
         if joined == 0 && epoch == 0 && member != world.circles[at].creator {
             continue;
         }
         let rows = world.members[member].stored_headers(&room).into_iter().map(|(seq, _)| seq);
-        if rows.filter(|seq| *seq >= joined).ne(joined..size) {
+        if rows.filter(|seq| (joined..size).contains(seq)).ne(joined..size) {
             return no(Check::SameHistory, format!("member {member} lacks rows of {}", short(&room)));
         }
         let read = history_of(world, member, &room)?;

@@ -12,12 +12,11 @@ use kith_storage::{StoreError, Write};
 use crate::checks::{Check, Violation};
 use crate::mutant::Mutant;
 use crate::network::Place;
+use crate::script::short;
 use crate::world::{Event, World};
 
 /// Places in a session's queue that entries leave free for answers, as in the driver.
 const QUEUE_RESERVE: usize = 32;
-/// How long a transaction waits for disk space before it is tried again, as in the driver, milliseconds.
-const DISK_FULL_RETRY_MS: u64 = 1_000;
 /// Between two looks of a device at what was refused for now, milliseconds.
 const TICK_MS: u64 = 300;
 
@@ -58,7 +57,7 @@ impl World {
                 let (delay, life) = (self.dice.between(1, 5), self.coops[coop].life);
                 self.clock.after(delay, Event::Input { coop, life, input: Input::ReadDone { id, result } });
             }
-            Effect::Steward { .. } | Effect::NeighboursChanged | Effect::LinkStage { .. } => {}
+            Effect::LinkKnown { .. } | Effect::LinkUp { .. } | Effect::Steward { .. } | Effect::NeighboursChanged => {}
         }
     }
 
@@ -155,8 +154,7 @@ impl World {
             Ok(()) => self.input(coop, Input::Committed),
             Err(StoreError::Full) => {
                 self.count("a transaction finds the disk full");
-                let life = self.coops[coop].life;
-                self.clock.after(DISK_FULL_RETRY_MS, Event::Input { coop, life, input: Input::DiskFull });
+                self.input(coop, Input::DiskFull);
             }
             Err(StoreError::Failed(_)) => {
                 self.count(if fault == Some(Fault::AfterApply) { "crash after a commit" } else { "crash before a commit" });
@@ -233,7 +231,12 @@ impl World {
 
     fn member_told(&mut self, member: usize, event: Told) {
         match event {
-            Told::Distrust { why, .. } => self.violated(Violation::new(Check::Trust, format!("member {member} distrusts: {why}"))),
+            Told::Distrust { room, why } => {
+                let state = self.members[member].core.room_state(&room);
+                let at = state.map_or(0, |state| state.size);
+                let what = format!("member {member} distrusts {} at {at}: {why}", short(&room));
+                self.violated(Violation::new(Check::Trust, what));
+            }
             Told::JoinFailed { room, code, detail } => self.join_failed(member, &room, code, &detail),
             Told::ItemFailed { item, code, detail, .. } => {
                 self.note(|_| format!("member {member} item {item} failed: {code:?} {detail}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kith_sim::trace::SHOWN;
 use kith_sim::{Outcome, Plan, run};
 
 const HOUR_MS: f64 = 3_600_000.0;
@@ -47,6 +48,24 @@ impl Sum {
     }
 }
 
+/// The seed's own plan, but for what the command line says.
+fn planned(seed: u64, value: impl Fn(&str) -> Option<u64>) -> Plan {
+    let plan = Plan::of_seed(seed);
+    let size = |name: &str, own: usize| value(name).map_or(own, |value| value as usize);
+    Plan {
+        coops: size("--coops", plan.coops),
+        members: size("--members", plan.members),
+        rooms: size("--rooms", plan.rooms),
+        acts: value("--acts").unwrap_or(plan.acts),
+        faults: value("--faults").unwrap_or(plan.faults),
+        rough_ms: value("--rough-ms").unwrap_or(plan.rough_ms),
+        crash_one_in: value("--crash-one-in").unwrap_or(plan.crash_one_in),
+        session_queue: size("--session-queue", plan.session_queue),
+        skew_s_max: value("--skew-s").unwrap_or(plan.skew_s_max),
+        ..plan
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let value =
@@ -63,7 +82,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let (mut failed, mut sum) = (0, Sum::default());
     for seed in &seeds {
-        let plan = Plan::of_seed(*seed);
+        let plan = planned(*seed, value);
         let since = Instant::now();
         match run(*seed, plan) {
             Ok(outcome) => {
@@ -83,7 +102,9 @@ fn main() -> ExitCode {
             }
             Err(failure) => {
                 failed += 1;
-                println!("seed {seed}: FAILED: {failure}\n  again: cargo xtask sim --seed {seed}");
+                let shown = value("--lines").map_or(SHOWN, |lines| lines as usize);
+                println!("seed {seed}: FAILED: {}\n{}", failure.violation, failure.trace.tail(shown));
+                println!("  again: cargo xtask sim --seed {seed}");
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kith_client::core::machine::{is_loaded, row_key};
 use kith_client::core::{Core, Effect, Event, ItemState, Row, VerifyReport};
+use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, RoomId, UnixSeconds};
 use kith_protocol::member::ToServer;
 
@@ -42,6 +43,8 @@ pub struct Member {
     pub ticking: bool,
     /// What its audits came to.
     pub reports: Vec<VerifyReport>,
+    /// Why its co-op put something off, in order.
+    pub put_off: Vec<Code>,
 }
 
 impl Member {
@@ -58,6 +61,7 @@ impl Member {
             connecting: false,
             ticking: false,
             reports: Vec::new(),
+            put_off: Vec::new(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Member {
                 }
                 Effect::Send(frame) if !torn => step.sends.push(frame),
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),
+                Effect::Event(Event::PutOff { code, .. }) => self.put_off.push(code),
                 Effect::Event(event) if !torn => step.events.push(event),
                 Effect::Send(_) | Effect::Event(_) => {}
             }

@@ -57,7 +57,8 @@ impl Plan {
     };
 
     /// The largest.
-    pub const FULL: Self = Self { coops: 7, members: 40, rooms: 5, acts: 150, faults: 80, rough_ms: 120 * SECOND, ..Self::PAIR };
+    pub const FULL: Self =
+        Self { coops: 7, members: 40, rooms: 4, acts: 100, faults: 80, rough_ms: 120 * SECOND, tear_one_in: 600, ..Self::PAIR };
 
     /// Nine in ten seeds are small, one in a hundred is of full size, the others lie between.
     pub fn of_seed(seed: u64) -> Self {
@@ -71,6 +72,7 @@ impl Plan {
                 acts: 60,
                 faults: 50,
                 rough_ms: 60 * SECOND,
+                tear_one_in: 150,
                 ..Self::PAIR
             },
             _ => Self {
@@ -89,7 +91,7 @@ impl Plan {
         }
         // The same number of faults, stretched: outages last as long as the weather lets them.
         plan.rough_ms = match dice.roll(200) {
-            0 => dice.between(2 * DAY, 14 * DAY),
+            0 => dice.between(DAY, 14 * DAY),
             1..=4 => dice.between(2 * HOUR, DAY),
             5..=30 => dice.between(300 * SECOND, HOUR),
             _ => dice.between(plan.rough_ms / 2, plan.rough_ms * 2),

@@ -138,7 +138,7 @@ impl World {
         let everybody = self.plan.rooms == 1;
         let others: Vec<usize> = (0..count).filter(|member| *member != creator).collect();
         for member in others {
-            let comes = everybody || count <= 3 || self.dice.roll(self.plan.rooms as u64 + 1) < 2;
+            let comes = everybody || count <= 3 || self.dice.roll(3 * self.plan.rooms as u64) < 4;
             invited.extend(comes.then_some(member));
         }
         let wall = self.members[creator].wall(self.clock.now());

@@ -18,8 +18,8 @@ impl Trace {
     }
 
     /// The last lines, for a reader.
-    pub fn tail(&self) -> String {
-        let skipped = self.lines.len().saturating_sub(SHOWN);
+    pub fn tail(&self, shown: usize) -> String {
+        let skipped = self.lines.len().saturating_sub(shown);
         format!("… {skipped} lines before\n{}", self.lines[skipped..].join("\n"))
     }
 
@@ -42,7 +42,7 @@ mod tests {
         (0..100).for_each(|line| other.note(line, if line == 70 { "other" } else { "same" }));
         assert_eq!(one.parts_from(&one), None);
         assert_eq!(one.parts_from(&other).map(|(line, ..)| line), Some(70));
-        assert_eq!(one.tail().lines().count(), SHOWN + 1);
+        assert_eq!(one.tail(SHOWN).lines().count(), SHOWN + 1);
         other.lines.truncate(3);
         assert_eq!(one.parts_from(&other), Some((3, "         3 same", "(the end)")));
     }

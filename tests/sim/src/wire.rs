@@ -130,8 +130,8 @@ impl World {
     /// Cuts a connection at whatever byte is under way. Both ends notice; or one of them is not told.
     pub(crate) fn cut(&mut self, connection: ConnectionId, told: [bool; 2]) {
         self.network.break_off(connection);
-        for side in 0..2 {
-            if told[side] {
+        for (side, told) in told.into_iter().enumerate() {
+            if told {
                 let delay = self.dice.between(0, 40);
                 self.clock.after(delay, Event::Closed { connection, side });
             }

@@ -18,7 +18,7 @@ use crate::network::{Network, Place, Traffic};
 use crate::plan::Plan;
 use crate::script::Circle;
 use crate::tamper::Tamper;
-use crate::trace::Trace;
+use crate::trace::{SHOWN, Trace};
 use crate::weather::Heal;
 use crate::wire::Dialled;
 use crate::witness::Witness;
@@ -53,7 +53,7 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}\n{}", self.violation, self.trace.tail())
+        write!(f, "{}\n{}", self.violation, self.trace.tail(SHOWN))
     }
 }
 
@@ -107,13 +107,20 @@ impl World {
         Self::calm_circle(seed, Plan::PAIR.members)
     }
 
-    /// The same with so many members, in turn of the first and of the second co-op.
+    /// The same with so many members, in turn of the first and of the second co-op. The first member began the room, so
+    /// the first co-op is its hub: of the worlds from that seed on it is the first that came about like that.
     pub fn calm_circle(seed: u64, members: usize) -> Result<Self, Violation> {
-        let mut world = Self::new(seed, Plan { members, rough_ms: 0, ..Plan::PAIR });
-        world.settle_in()?;
-        (0..world.members.len()).for_each(|member| world.say(member, 0));
-        world.calm_down()?;
-        Ok(world)
+        let mut seed = seed;
+        loop {
+            let mut world = Self::new(seed, Plan { members, rough_ms: 0, ..Plan::PAIR });
+            world.settle_in()?;
+            if world.circles[0].creator == 0 {
+                (0..world.members.len()).for_each(|member| world.say(member, 0));
+                world.calm_down()?;
+                return Ok(world);
+            }
+            seed += 1;
+        }
     }
 
     /// A world after its rough weather, at rest and not yet checked.
@@ -329,18 +336,31 @@ impl World {
     /// Starts a co-op again with something changed, and has a member verify the first room. `None`: it could not even
     /// begin to.
     pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
-        let (room, coop) = (self.circles.first()?.id, self.members[member].coop);
+        let coop = self.members[member].coop;
         self.coops[coop].tamper = tamper;
         self.crash_coop(coop);
         let is_back = |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && world.is_linked();
         self.until(70_000, is_back).ok()?;
         self.until(1_000, |_| false).ok()?;
+        self.audit(member, stored)
+    }
+
+    /// Has a member verify the first room.
+    pub fn audit(&mut self, member: usize, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
+        let room = self.circles.first()?.id;
         self.members[member].reports.clear();
         self.members[member].core.verify(&room, stored).ok()?;
         self.members[member].core.watch(&room, 1);
         self.member_acts(member);
         self.until(3_000, |world| !world.members[member].reports.is_empty()).ok()?;
         self.members[member].reports.pop()
+    }
+
+    /// A member's connection is lost; the device dials again.
+    pub fn cut_member(&mut self, member: usize) {
+        if let Some(connection) = self.members[member].connection {
+            self.cut(connection, [true; 2]);
+        }
     }
 
     /// A member reads from its co-op, with something changed there, what was said while it was away.

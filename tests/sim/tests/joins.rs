@@ -5,16 +5,20 @@ use futures_util::FutureExt;
 use kith_client::mls::group::Group;
 use kith_client::mls::provider::Provider;
 use kith_protocol::admission::Admission;
-use kith_protocol::codec::encode_admission;
+use kith_protocol::codec::{decode_group_snapshot, encode_admission, encode_group_snapshot};
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, Counter, EntryId, Pseudonym, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, Counter, EntryId, Epoch, Pseudonym, Seq, UnixSeconds};
+use kith_protocol::judge::Standing;
+use kith_protocol::limits::LEAVES_MAX;
 use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::Group as Offered;
 use kith_protocol::ratchet_tree;
-use kith_protocol::sign::SecretKey;
+use kith_protocol::room::{SignedLeave, leave_statement};
+use kith_protocol::sign::{SecretKey, Signature};
+use kith_protocol::snapshot::{GroupSnapshot, Sender};
 use kith_relay::room::{Order, Room};
 use kith_sim::World;
 use kith_sim::coop::WALL;
@@ -33,11 +37,19 @@ struct Scene {
 
 /// The hub's room after a start, open for one more join.
 fn scene() -> Scene {
+    scene_with(|_| {})
+}
+
+/// After a start from what is not quite as it was stored.
+fn scene_with(change: impl FnOnce(&mut GroupSnapshot)) -> Scene {
     let world = World::calm(11).unwrap();
     let coop = &world.coops[world.members[world.circles[0].creator].coop];
     let invite = world.invite_link().unwrap().invite;
     let row = coop.store.rooms().now_or_never().unwrap().unwrap().remove(0);
-    let state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
+    let mut state = coop.store.room_state(row.number).now_or_never().unwrap().unwrap();
+    let mut group = decode_group_snapshot(row.id, &state.group.unwrap()).unwrap();
+    change(&mut group);
+    state.group = Some(encode_group_snapshot(&group));
     let mut room = Room::restore(row, coop.id.name.clone(), &state).unwrap();
     let root = coop.root();
     room.committed(&root, NOW, room.durable());
@@ -147,4 +159,28 @@ fn fault_19_and_23_a_broken_commit_changes_nothing() {
     }
     assert_eq!((scene.room.size(), scene.room.log().unwrap().frontier.root()), (size, root));
     assert_eq!(scene.order(&cedar, &good), Ok(Order::New(Seq(size))), "and the room goes on");
+}
+
+/// What a joiner is handed fits a frame: the next commit takes out who has left, and then others may leave.
+#[test]
+fn leaves_that_wait_for_a_commit_are_bounded() {
+    for (waiting, outcome) in [(LEAVES_MAX - 1, None), (LEAVES_MAX, Some(Code::Busy))] {
+        let mut scene = scene_with(|group| {
+            for i in 0..waiting {
+                let pseudonym = Pseudonym((0x5000_0000 + i as u128).to_be_bytes());
+                let id = EntryId { sender: pseudonym, counter: Counter { device: 0, number: 1 } };
+                let leave = Some(SignedLeave { id, signature: Signature([1; 64]) });
+                group.senders.push(Sender { pseudonym, standing: Standing::Left, coop: "cedar.test".parse().unwrap(), leave });
+            }
+        });
+        let (cedar, leaf) = (scene.cedar.1.clone(), SecretKey::from_seed([1; 32]));
+        let join = scene.make(&scene.join());
+        assert!(scene.order(&cedar, &join).is_ok());
+        scene.room.take_append(&scene.root);
+        scene.room.committed(&scene.root, NOW, scene.room.size());
+        let id = EntryId { sender: join.id.sender, counter: Counter { device: 0, number: 2 } };
+        let body = leaf.sign(&leave_statement(&scene.room.id, &id)).0.to_vec().into();
+        let leave = Submission { id, epoch: Epoch(join.epoch.0 + 1), kind: Kind::Leave, body, group_info: Bytes::new(), room: join.room };
+        assert_eq!(scene.order(&cedar, &leave).err(), outcome);
+    }
 }

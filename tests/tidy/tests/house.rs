@@ -82,6 +82,7 @@ fn libraries_stay_where_they_belong() {
 #[test]
 fn machines_are_pure() {
     let machines = [
+        "crates/relay/src/coop/full.rs",
         "crates/relay/src/coop/machine.rs",
         "crates/relay/src/coop/members.rs",
         "crates/relay/src/coop/links.rs",
@@ -116,8 +117,10 @@ fn machines_are_pure() {
 /// Files are a ratchet: none passes its bound without a reason here.
 #[test]
 fn files_are_short() {
-    let reasons =
-        BTreeMap::from([("crates/protocol/src/log/merkle.rs", (560, "one noun: the tree of RFC 9162, its proofs and their vectors"))]);
+    let reasons = BTreeMap::from([
+        ("crates/protocol/src/log/merkle.rs", (560, "one noun: the tree of RFC 9162, its proofs and their vectors")),
+        ("crates/protocol/tests/frames/arbitrary.rs", (560, "one strategy for each frame, in the frames' order")),
+    ]);
     for (path, text) in sources("crates") {
         let without_tests = text.split("#[cfg(test)]").next().unwrap().lines().count();
         let bound = reasons.get(path.to_str().unwrap()).map_or(500, |(bound, _)| *bound);

@@ -6,7 +6,7 @@ use kith_protocol::log::pack::Unpacked;
 
 use super::facts::Facts;
 use super::machine::{Core, Event};
-use super::state::{Intent, Phase, RowWhat, Votes};
+use super::state::{Phase, RowWhat, Votes};
 use crate::mls::group::{Group, Handshake};
 
 impl Core {
@@ -92,16 +92,12 @@ impl Core {
             }
         }
         if !is_active {
-            state.phase = Phase::Gone;
-            state.outbox.clear();
-            self.forget_group(room);
+            self.gone(room);
             return RowWhat::Removed(removed);
         }
         if let Some(state) = self.rooms.get_mut(room) {
-            // What was made for the epoch before, and has no place yet, is made anew if the hub no longer takes it: until its
-            // answer comes its counter is not another's.
-            let left_is_empty = state.left.is_empty();
-            state.outbox.retain(|item| item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft) || !left_is_empty);
+            // What was made for the epoch before, and has no place yet, is made anew if the hub no longer takes it.
+            Self::drop_needless(state);
         }
         match (&facts.join, expelled.is_empty(), &facts.new_context) {
             (Some(join), _, _) => RowWhat::Joined(join.certificate.pseudonym.0),

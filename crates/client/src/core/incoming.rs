@@ -193,6 +193,8 @@ impl Core {
         let Some(state) = self.rooms.get(room) else { return };
         let is_own = header.id.sender.0 == state.pseudonym && header.id.counter.device == device;
         let what = match (header.kind, is_own) {
+            // Whoever has left may still be sent the rest of a page; it is not for this device any more.
+            _ if matches!(state.phase, Phase::Gone) => RowWhat::Nothing,
             (Kind::Creation, _) => RowWhat::Nothing,
             (Kind::Message, true) => self.apply_own_message(room, entry),
             (Kind::Message, false) => self.apply_message(room, entry),
@@ -349,16 +351,20 @@ impl Core {
             if let Some(item) = left {
                 Self::done(state, item, entry.header.seq);
             }
-            state.phase = Phase::Gone;
-            state.outbox.clear();
-            self.forget_group(room);
+            self.gone(room);
         } else {
             state.left.push(who.0);
         }
         RowWhat::Left
     }
 
-    pub(super) fn forget_group(&mut self, room: &RoomId) {
+    /// What was read stays readable; the room's keys are forgotten.
+    pub(super) fn gone(&mut self, room: &RoomId) {
+        if let Some(state) = self.rooms.get_mut(room) {
+            state.phase = Phase::Gone;
+            state.outbox.clear();
+        }
+        self.touch(room);
         self.groups.remove(room);
         if let Err(error) = Group::forget(&self.provider, room) {
             tracing::warn!(%error, "a room's keys could not be forgotten");

@@ -95,6 +95,11 @@ pub enum Event {
         code: Code,
         detail: String,
     },
+    /// Refused for now: this device tries it again by itself.
+    PutOff {
+        code: Code,
+        detail: String,
+    },
     Verified(VerifyReport),
     /// What the server sent does not add up. The connection must be closed.
     Distrust {

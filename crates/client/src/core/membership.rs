@@ -457,6 +457,7 @@ impl Core {
         if refused.code.is_transient() {
             // Nothing is wrong with what was asked: the same again at the next tick.
             self.session.paused.insert(*room);
+            self.put_off(refused);
             return;
         }
         if let Phase::Joining(joining) = &mut state.phase {

@@ -49,13 +49,6 @@ impl Core {
                 }
                 continue;
             }
-            if state.left.is_empty()
-                && let Some(state) = self.rooms.get_mut(room)
-            {
-                // Somebody else has taken them out meanwhile.
-                state.outbox.retain(|item| item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft));
-            }
-            let Some(state) = self.rooms.get(room) else { return };
             let next = state.outbox.iter().find(|item| item.made.is_none() && item.seq.is_none());
             let Some(item) = next.filter(|_| !blocked && in_flight < IN_FLIGHT_MAX) else { return };
             // Commits wait until what was sent before them has its place: they are made for the epoch as it then is.
@@ -237,7 +230,11 @@ impl Core {
             None => self.room_by_number(refused.room),
         };
         let Some(room) = room.filter(|_| refused.counter > 0) else {
-            self.events.push(Event::Refused { code: refused.code, detail: refused.detail });
+            if refused.code.is_transient() {
+                self.put_off(&refused);
+            } else {
+                self.events.push(Event::Refused { code: refused.code, detail: refused.detail });
+            }
             return;
         };
         if self.rooms.get(&room).is_some_and(|state| matches!(state.phase, Phase::Joining(_))) {
@@ -246,25 +243,38 @@ impl Core {
         self.entry_refused(&room, &refused);
     }
 
+    pub(super) fn put_off(&mut self, refused: &Refused) {
+        self.events.push(Event::PutOff { code: refused.code, detail: refused.detail.clone() });
+    }
+
     fn entry_refused(&mut self, room: &RoomId, refused: &Refused) {
         let Some(state) = self.rooms.get(room) else { return };
         let found =
             state.outbox.iter().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == refused.counter));
-        let Some(item) = found.map(|item| (item.id, item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8))) else {
-            return;
-        };
-        let (id, is_message) = item;
+        let Some(item) = found else { return };
+        let is_message = item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8);
+        let (id, is_leave) = (item.id, matches!(item.intent, Intent::Leave));
         if refused.code.is_transient() {
             self.session.sent.remove(&(*room, id));
             self.session.paused.insert(*room);
+            self.put_off(refused);
             return;
         }
         match refused.code {
             // The same content, encrypted for the epoch of now, under the same entry id.
             Code::WrongEpoch | Code::OutOfOrder if self.may_try_again(room, id) => self.try_again(room, id),
             Code::InvalidCommit if !is_message && self.may_try_again(room, id) => self.try_again(room, id),
+            // It had its place before this device heard of it, and whoever has left is told nothing further.
+            Code::NoSuchRoom if is_leave => self.gone(room),
             code => self.fail(room, id, code, &refused.detail),
         }
+    }
+
+    /// Nobody is left to take out. A commit that was made keeps its counter until the hub has refused it: a refusal that
+    /// comes late must not meet another entry under the same counter.
+    pub(super) fn drop_needless(state: &mut RoomState) {
+        let is_needed = !state.left.is_empty();
+        state.outbox.retain(|item| is_needed || item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft));
     }
 
     /// A hub that keeps refusing the same entry does not know what this device knows; making it anew for ever helps nobody.
@@ -279,6 +289,9 @@ impl Core {
     fn try_again(&mut self, room: &RoomId, id: u64) {
         self.session.paused.insert(*room);
         self.unmake_from(room, id);
+        if let Some(state) = self.rooms.get_mut(room) {
+            Self::drop_needless(state);
+        }
     }
 
     /// Everything that waits.

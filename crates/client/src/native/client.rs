@@ -30,9 +30,14 @@ pub enum ClientError {
         "{0}. {advice}",
         advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command"
     )]
-    Connect(#[from] ConnectError),
+    Connect(ConnectError),
     #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
     TimedOut,
+    #[error(
+        "it did not come about in time: {detail}. {advice} What you wrote is kept in the outbox and goes out with the next command",
+        advice = code.advice()
+    )]
+    PutOff { code: Code, detail: String },
     #[error("the co-op refused: {detail}. {advice}", advice = code.advice())]
     Refused { code: Code, detail: String },
     #[error("what the server sent cannot be trusted: {0}. Run `kith verify` on the room, and tell your steward")]
@@ -47,11 +52,13 @@ pub struct Client {
     pub home: Home,
     connection: Option<Connection>,
     backoff: Duration,
+    /// What the server said last of what has not come about yet.
+    put_off: Option<(Code, String)>,
 }
 
 impl Client {
     pub fn new(home: Home) -> Self {
-        Self { home, connection: None, backoff: RECONNECT_FIRST }
+        Self { home, connection: None, backoff: RECONNECT_FIRST, put_off: None }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -93,7 +100,8 @@ impl Client {
         let mut failed: Option<ConnectError> = None;
         loop {
             if Instant::now() >= deadline {
-                return Err(failed.map_or(ClientError::TimedOut, ClientError::Connect));
+                let put_off = self.put_off.clone().map(|(code, detail)| ClientError::PutOff { code, detail });
+                return Err(failed.map(ClientError::Connect).or(put_off).unwrap_or(ClientError::TimedOut));
             }
             if self.connection.is_none() {
                 match tokio::time::timeout_at(deadline, self.connect()).await {
@@ -114,7 +122,11 @@ impl Client {
                 return Err(ClientError::Distrust(why.clone()));
             }
             if let Some(answer) = done(&mut self.home, &events)? {
+                self.put_off = None;
                 return Ok(answer);
+            }
+            if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
+                self.put_off = Some((*code, detail.clone()));
             }
         }
     }
@@ -122,7 +134,7 @@ impl Client {
     async fn connect(&mut self) -> Result<(), ClientError> {
         let (account, _) = self.home.step(|core| core.account().map(|account| (account.address.clone(), account.secure)))?;
         let (address, secure) = account.ok_or(CoreError::NoAccount)?;
-        let connection = Connection::open(&address, secure).await?;
+        let connection = Connection::open(&address, secure).await.map_err(ClientError::Connect)?;
         self.home.step(Core::handle_connected)?;
         self.connection = Some(connection);
         self.backoff = RECONNECT_FIRST;
@@ -179,11 +191,31 @@ impl Client {
 /// A refusal that ends what one is doing.
 pub fn refusal(events: &[Event]) -> Result<(), ClientError> {
     for event in events {
-        if let Event::Refused { code, detail } = event
-            && !code.is_transient()
-        {
+        if let Event::Refused { code, detail } = event {
             return Err(ClientError::Refused { code: *code, detail: detail.clone() });
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// Errors are shown with all their sources: what the outer one says already has none.
+    #[test]
+    fn a_cause_is_said_once() {
+        let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let errors = [
+            ClientError::Connect(ConnectError::Unreachable { address: "alder.test:443".into(), error: refused() }),
+            ClientError::Connect(ConnectError::Tls(refused())),
+            ClientError::Home(HomeError::Io { path: "home".into(), error: refused() }),
+        ];
+        for error in errors {
+            assert!(error.source().is_none());
+            assert_eq!(error.to_string().matches("connection refused").count(), 1, "{error}");
+        }
+    }
 }

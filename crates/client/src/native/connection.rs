@@ -1,6 +1,7 @@
 //! The session's WebSocket, from the member's side.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,18 +22,21 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 /// Where sessions are opened.
 const SESSION_PATH: &str = "/kith/v1";
+const HTTPS_PORT: u16 = 443;
 
-/// Why there is no connection.
+/// Why there is no connection. Each says all that there is to say: none has a source that would say it again.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("the co-op's server at {address} cannot be reached: {source}")]
-    Unreachable { address: String, source: io::Error },
+    #[error("the co-op's server at {address} cannot be reached: {error}")]
+    Unreachable { address: String, error: io::Error },
     #[error("the server's certificate does not hold: {0}")]
-    Tls(#[source] io::Error),
+    Tls(io::Error),
     #[error("the server does not speak Kith: {0}")]
-    WebSocket(#[source] Box<tungstenite::Error>),
+    WebSocket(Box<tungstenite::Error>),
     #[error("the server does not answer")]
     Slow,
+    #[error("{0:?} is no address: it should be a host, or HOST:PORT, with an IPv6 address in brackets")]
+    Address(String),
     #[error("plain connections are for this machine only; ask the co-op for an https link")]
     Plain,
 }
@@ -65,13 +69,48 @@ fn tls() -> Result<TlsConnector, ConnectError> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// Where to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    /// A name or an IP address, without the brackets that stand around an IPv6 address before a port.
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    /// HOST or HOST:PORT. An IPv6 address stands in brackets, or alone.
+    fn parse(address: &str) -> Option<Self> {
+        let (host, port) = match address.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']')?;
+                host.parse::<Ipv6Addr>().ok()?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+            }
+            None if address.parse::<Ipv6Addr>().is_ok() => (address, None),
+            None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Ok(HTTPS_PORT), str::parse).ok()?;
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
+    }
+
+    /// As it stands in a URL.
+    fn authority(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// What the server's certificate must be for.
+    fn server_name(&self) -> Result<ServerName<'static>, ConnectError> {
+        ServerName::try_from(self.host.clone()).map_err(|error| ConnectError::Tls(io::Error::other(error)))
+    }
+}
+
 impl Connection {
-    /// Dials HOST:PORT. Plain connections go to this machine only.
+    /// Dials HOST or HOST:PORT. Plain connections go to this machine only.
     pub async fn open(address: &str, secure: bool) -> Result<Self, ConnectError> {
-        let dialled = if address.contains(':') { address.to_owned() } else { format!("{address}:443") };
+        let target = Target::parse(address).ok_or_else(|| ConnectError::Address(address.to_owned()))?;
         let opening = async {
-            let unreachable = |source| ConnectError::Unreachable { address: dialled.clone(), source };
-            let tcp = TcpStream::connect(&dialled).await.map_err(unreachable)?;
+            let unreachable = |error| ConnectError::Unreachable { address: target.authority(), error };
+            let tcp = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(unreachable)?;
             let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
             if !secure && !is_local {
                 return Err(ConnectError::Plain);
@@ -79,12 +118,10 @@ impl Connection {
             let _ = tcp.set_nodelay(true);
             let scheme = if secure { "wss" } else { "ws" };
             let bad = |error| ConnectError::WebSocket(Box::new(error));
-            let mut request = format!("{scheme}://{dialled}{SESSION_PATH}").into_client_request().map_err(bad)?;
+            let mut request = format!("{scheme}://{}{SESSION_PATH}", target.authority()).into_client_request().map_err(bad)?;
             request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(Encoding::Binary.subprotocol()));
             let socket = if secure {
-                let host = dialled.rsplit_once(':').map_or(dialled.as_str(), |(host, _)| host);
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
-                let stream = tls()?.connect(name, tcp).await.map_err(ConnectError::Tls)?;
+                let stream = tls()?.connect(target.server_name()?, tcp).await.map_err(ConnectError::Tls)?;
                 let (ws, _) = client_async_with_config(request, stream, Some(config())).await.map_err(bad)?;
                 Socket::Tls(Box::new(ws))
             } else {
@@ -140,5 +177,42 @@ impl Connection {
             };
         };
         let _ = tokio::time::timeout(Duration::from_millis(500), closing).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_the_names_in_certificates() {
+        for (address, host, port, authority) in [
+            ("alder.test", "alder.test", 443, "alder.test:443"),
+            ("alder.test:8443", "alder.test", 8443, "alder.test:8443"),
+            ("192.0.2.1", "192.0.2.1", 443, "192.0.2.1:443"),
+            ("192.0.2.1:8443", "192.0.2.1", 8443, "192.0.2.1:8443"),
+            ("[2001:db8::1]", "2001:db8::1", 443, "[2001:db8::1]:443"),
+            ("[2001:db8::1]:8443", "2001:db8::1", 8443, "[2001:db8::1]:8443"),
+            ("2001:db8::1", "2001:db8::1", 443, "[2001:db8::1]:443"),
+        ] {
+            let target = Target::parse(address).unwrap();
+            assert_eq!((target.host.as_str(), target.port, target.authority().as_str()), (host, port, authority));
+            assert_eq!(target.server_name().unwrap().to_str(), host);
+            assert!(format!("wss://{authority}{SESSION_PATH}").into_client_request().is_ok());
+        }
+        for bad in ["", ":443", "alder.test:", "alder.test:port", "alder.test:70000", "[alder.test]:443", "[::1", "[::1]443", "a:b:c"] {
+            assert_eq!(Target::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_dialled() {
+        let listener = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (opened, _) = tokio::join!(Connection::open(&address, true), async { drop(listener.accept().await) });
+        // It got as far as the handshake, which nobody answered.
+        assert!(
+            matches!(opened.err(), Some(ConnectError::Tls(error)) if error.kind() == io::ErrorKind::UnexpectedEof || error.kind() == io::ErrorKind::ConnectionReset)
+        );
     }
 }

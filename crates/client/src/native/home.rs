@@ -21,8 +21,8 @@ const GENERATION: &str = "generation";
 /// The home cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    #[error("{path}: {source}. Choose another folder with --home")]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {error}. Choose another folder with --home")]
+    Io { path: PathBuf, error: std::io::Error },
     #[error("this device's memory cannot be read or written: {0}. Check the disk; nothing unsaved was sent")]
     Database(String),
     #[error("{0} can be read by others. Run: chmod 700 {0}")]
@@ -69,7 +69,7 @@ impl Drop for Locked<'_> {
 impl Home {
     /// Opens a home, or makes one.
     pub fn open(path: &Path) -> Result<Self, HomeError> {
-        let io = |source| HomeError::Io { path: path.to_owned(), source };
+        let io = |error| HomeError::Io { path: path.to_owned(), error };
         if !path.exists() {
             fs::create_dir_all(path).map_err(io)?;
             fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(io)?;
@@ -86,7 +86,7 @@ impl Home {
     fn open_database(&self) -> Result<Database, HomeError> {
         let file = self.path.join("kith.redb");
         if !file.exists() {
-            let io = |source| HomeError::Io { path: file.clone(), source };
+            let io = |error| HomeError::Io { path: file.clone(), error };
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&file).map_err(io)?;
         }
         Database::create(&file).map_err(database)
@@ -95,8 +95,8 @@ impl Home {
     /// Runs one operation on the device. What it changed is durable when this returns; an error means that nothing of it
     /// counts, and nothing of it may be sent.
     pub fn step<T>(&mut self, act: impl FnOnce(&mut Core) -> T) -> Result<(T, Outcome), HomeError> {
-        let lock = self.lock.try_clone().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
-        lock.lock().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
+        let lock = self.lock.try_clone().map_err(|error| HomeError::Io { path: self.path.clone(), error })?;
+        lock.lock().map_err(|error| HomeError::Io { path: self.path.clone(), error })?;
         let _locked = Locked(&lock);
         let db = self.open_database()?;
         self.take_over(&db)?;
@@ -170,8 +170,8 @@ impl Home {
 
     /// Lines of a room's timeline from a sequence number on, as they are stored.
     pub fn rows(&self, room: &RoomId, from: Seq) -> Result<Vec<Vec<u8>>, HomeError> {
-        let lock = self.lock.try_clone().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
-        lock.lock().map_err(|source| HomeError::Io { path: self.path.clone(), source })?;
+        let lock = self.lock.try_clone().map_err(|error| HomeError::Io { path: self.path.clone(), error })?;
+        lock.lock().map_err(|error| HomeError::Io { path: self.path.clone(), error })?;
         let _locked = Locked(&lock);
         Self::stored_rows(&self.open_database()?, room, from, &[])
     }

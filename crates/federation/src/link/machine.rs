@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::agreement::{LinkCertificate, Notice, RootSuccession, Terms};
+use kith_protocol::codec::DecodeError;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::limits::{
@@ -251,12 +252,12 @@ impl Link {
     }
 
     /// A frame that is no frame: the peer is told, the link lives.
-    pub fn handle_malformed(&mut self, now: Millis, detail: String) -> Result<(), Refusal> {
+    pub fn handle_malformed(&mut self, now: Millis, error: &DecodeError) -> Result<(), Refusal> {
         self.heard = now;
         if !matches!(self.state, State::Up | State::Greeted) {
             return Err(Refusal::OutOfTurn);
         }
-        self.sends.push_back(LinkFrame::Error { code: Code::Malformed, detail });
+        self.sends.push_back(LinkFrame::Error { code: error.code(), detail: error.to_string() });
         Ok(())
     }
 
@@ -550,8 +551,10 @@ mod tests {
     fn fault_06_a_malformed_frame_does_not_end_the_link() {
         let (a, b) = pair();
         let (mut left, _) = run(&a, &b).unwrap();
-        assert_eq!(left.handle_malformed(NOW, "nonsense".into()), Ok(()));
-        assert!(matches!(left.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
+        for (error, code) in [(DecodeError::Schema, Code::Malformed), (DecodeError::TooLarge("body"), Code::TooLarge)] {
+            assert_eq!(left.handle_malformed(NOW, &error), Ok(()));
+            assert_eq!(left.poll_send(), Some(LinkFrame::Error { code, detail: error.to_string() }));
+        }
         assert!(left.is_up());
     }
 
@@ -586,7 +589,7 @@ mod tests {
         (0..u64::from(LINK_WORK_PER_SECOND)).for_each(|id| left.handle_frame(later, WALL, submit(id, Kind::Message), &a).unwrap());
         assert_eq!(passed(&mut left), LINK_WORK_PER_SECOND as usize);
         // Each room may be asked for once; asking for it anew without end ends the link.
-        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0), term: Term(0) };
+        let follow = |room| LinkFrame::Follow { room: RoomNumber(1), id: RoomId([room; 32]), from: Seq(0), term: Term(1) };
         (0..=255).for_each(|room| left.handle_frame(later, WALL, follow(room), &a).unwrap());
         assert_eq!(left.handle_frame(later, WALL, follow(7), &a), Err(Refusal::TooMuch));
     }

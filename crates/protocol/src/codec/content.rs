@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of};
+use super::{DecodeError, scan};
 use crate::content::{CheckIn, Content, Support, Visibility};
 use crate::frank::SALT_LEN;
 use crate::ids::UnixSeconds;
@@ -71,6 +71,7 @@ pub fn encode_content(content: &Content) -> Vec<u8> {
 /// Unknown kinds are content too; values out of bounds are errors.
 pub fn decode_content(bytes: &[u8]) -> Result<Content> {
     use w::content::Kind as K;
+    scan::check(bytes, &scan::CONTENT)?;
     let wire = w::Content::decode(bytes).map_err(|_| DecodeError::Schema)?;
     let scale = |value: Option<i32>| value.map(i8::try_from).transpose().map_err(|_| DecodeError::Field("scale"));
     let content = match wire.kind {
@@ -84,10 +85,14 @@ pub fn decode_content(bytes: &[u8]) -> Result<Content> {
             about: x.about,
             support: Support::ALL.into_iter().find(|support| *support as i32 == x.support),
             visibility: if x.visibility == Visibility::Room as i32 { Visibility::Room } else { Visibility::Folded },
-            expires: (x.expires_s != 0).then_some(UnixSeconds(x.expires_s)),
+            expires: Some(c::number(x.expires_s, "expiry")?).filter(|at| *at != 0).map(UnixSeconds),
         }),
         Some(K::Profile(x)) => Content::Profile { name: x.name },
-        Some(K::Invite(x)) => Content::InviteNotice { key: c::key(&x.key, "invite key")?, uses: x.uses, expires: UnixSeconds(x.expires_s) },
+        Some(K::Invite(x)) => Content::InviteNotice {
+            key: c::key(&x.key, "invite key")?,
+            uses: x.uses,
+            expires: UnixSeconds(c::number(x.expires_s, "expiry")?),
+        },
         Some(K::Withdrawn(_)) => Content::Withdrawn,
     };
     content.check().map_err(|_| DecodeError::Field("content"))?;

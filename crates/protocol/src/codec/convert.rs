@@ -62,11 +62,11 @@ pub fn number(value: u64, field: &'static str) -> Result<u64> {
 }
 
 pub fn bounded<'a, T>(list: &'a [T], field: &'static str, max: usize) -> Result<&'a [T]> {
-    if list.len() <= max { Ok(list) } else { Err(DecodeError::Field(field)) }
+    if list.len() <= max { Ok(list) } else { Err(DecodeError::TooLarge(field)) }
 }
 
 pub fn blob(bytes: Bytes, field: &'static str, max: usize) -> Result<Bytes> {
-    if bytes.len() <= max { Ok(bytes) } else { Err(DecodeError::Field(field)) }
+    if bytes.len() <= max { Ok(bytes) } else { Err(DecodeError::TooLarge(field)) }
 }
 
 pub fn bytes_of(array: &[u8]) -> Bytes {

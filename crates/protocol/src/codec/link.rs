@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::DecodeError;
 use super::agreement::{notice_from_wire, notice_to_wire, succession_from_wire, succession_to_wire};
 use super::convert::{self as c, Result, bytes_of, list_of};
 use super::log::{
@@ -11,6 +10,7 @@ use super::log::{
     vote_to_wire,
 };
 use super::member::{clip, fetch_group_from_wire, fetch_group_to_wire, group_from_wire, group_to_wire};
+use super::{DecodeError, scan};
 use crate::agreement::LinkCertificate;
 use crate::error::Code;
 use crate::ids::{Counter, EntryId, Epoch, RoomNumber, Seq, Term, UnixSeconds};
@@ -81,9 +81,10 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
     w::LinkFrame { frame: Some(frame) }.encode_to_vec().into()
 }
 
-/// Room ids in attestations are left zero, but in a batch's and a group's neighbours' words: the follower knows its number.
+/// Room ids in attestations are left zero: the follower knows its number. A group's is the hash of the creation in it.
 pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
     use w::link_frame::Frame as F;
+    scan::check(&bytes, &scan::LINK)?;
     let frame = w::LinkFrame::decode(bytes).map_err(|_| DecodeError::Schema)?;
     Ok(match frame.frame.ok_or(DecodeError::UnknownFrame)? {
         F::Hello(x) => LinkFrame::Hello {
@@ -118,7 +119,10 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
                 .into_iter()
                 .map(|info| Ok((info.index, c::blob(info.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?)))
                 .collect::<Result<_>>()?;
-            let (_, attestation) = attestation_from_wire(x.attestation.as_ref().ok_or(DecodeError::Field("attestation"))?)?;
+            let (room, attestation) = attestation_from_wire(x.attestation.as_ref().ok_or(DecodeError::Field("attestation"))?)?;
+            if room != entries.room {
+                return Err(DecodeError::Field("attestation"));
+            }
             let proof = c::hashes(&x.proof, "proof", limits::TREE_LEVELS_MAX + 1)?;
             LinkFrame::Batch(Box::new(Batch { entries, group_infos, attestation, proof }))
         }

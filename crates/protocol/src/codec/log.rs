@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
+use super::{DecodeError, scan};
 use crate::admission::Admission;
 use crate::credential::LeafCertificate;
 use crate::ids::{Counter, EntryId, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
@@ -127,6 +127,7 @@ pub fn encode_attestation(attestation: &Attestation) -> Bytes {
 }
 
 pub fn decode_attestation(room: RoomId, bytes: &[u8]) -> Result<Attestation> {
+    scan::check(bytes, &scan::ATTESTATION)?;
     let wire = w::Attestation::decode(bytes).map_err(schema)?;
     let (_, mut attestation) = attestation_from_wire(&wire)?;
     attestation.checkpoint.room = room;
@@ -153,6 +154,7 @@ pub fn encode_context(context: &RoomContext) -> Vec<u8> {
 
 /// Its own bounds are for [`RoomContext::check`].
 pub fn decode_context(bytes: &[u8]) -> Result<RoomContext> {
+    scan::check(bytes, &scan::CONTEXT)?;
     let wire = w::RoomContext::decode(bytes).map_err(schema)?;
     let roles = c::bounded(&wire.roles, "roles", limits::ROLE_GRANTS_MAX)?
         .iter()
@@ -207,6 +209,7 @@ pub fn encode_vote(vote: &Vote) -> Bytes {
 }
 
 pub fn decode_vote(bytes: &[u8]) -> Result<Vote> {
+    scan::check(bytes, &scan::VOTE)?;
     vote_from_wire(&w::Vote::decode(bytes).map_err(schema)?)
 }
 
@@ -222,6 +225,10 @@ pub fn encode_succession(succession: &Succession) -> Vec<u8> {
 }
 
 pub fn decode_succession(bytes: &[u8]) -> Result<Succession> {
+    if bytes.len() > limits::SUCCESSION_BYTES_MAX {
+        return Err(DecodeError::TooLarge("succession"));
+    }
+    scan::check(bytes, &scan::SUCCESSION)?;
     let wire = w::Succession::decode(bytes).map_err(schema)?;
     Ok(Succession {
         room: c::room_id(&wire.room_id)?,
@@ -285,7 +292,7 @@ pub fn encode_creation_body(body: &CreationBody) -> Vec<u8> {
 pub fn decode_creation_body(bytes: &[u8]) -> Result<CreationBody> {
     let wire = w::CreationBody::decode(bytes).map_err(schema)?;
     Ok(CreationBody {
-        creation: wire.creation.into(),
+        creation: c::blob(wire.creation, "creation", limits::CREATION_BYTES_MAX)?.into(),
         group_info: c::blob(wire.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?.into(),
         tree: c::blob(wire.tree, "tree", limits::TREE_BYTES_MAX)?.into(),
     })
@@ -370,6 +377,7 @@ pub fn encode_room_snapshot(s: &RoomSnapshot) -> Bytes {
 }
 
 pub fn decode_room_snapshot(bytes: &[u8]) -> Result<RoomSnapshot> {
+    scan::check(bytes, &scan::ROOM_SNAPSHOT)?;
     let s = w::RoomSnapshot::decode(bytes).map_err(schema)?;
     let counters = s.counters.into_iter().map(|counters| {
         c::bounded(&counters.last, "devices", limits::DEVICES_MAX)?;
@@ -416,6 +424,7 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
 }
 
 pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot> {
+    scan::check(bytes, &scan::GROUP_SNAPSHOT)?;
     let s = w::GroupSnapshot::decode(Bytes::copy_from_slice(bytes)).map_err(schema)?;
     let senders = s.senders.iter().map(|sender| {
         Ok(Sender {
@@ -425,16 +434,19 @@ pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot
             leave: sender.leave.as_ref().map(leave_from_wire).transpose()?,
         })
     });
-    let uses = s.invite_uses.iter().map(|uses| Ok((c::key(&uses.key, "invite key")?, uses.numbers.clone())));
+    let uses = s.invite_uses.into_iter().map(|uses| {
+        c::bounded(&uses.numbers, "uses", limits::INVITE_USES_MAX as usize)?;
+        Ok((c::key(&uses.key, "invite key")?, uses.numbers))
+    });
     let ended = c::bounded(&s.ended, "terms", limits::TERMS_MAX)?.iter().map(|attestation| {
         let (_, mut attestation) = attestation_from_wire(attestation)?;
         attestation.checkpoint.room = room;
         Ok(attestation)
     });
     Ok(GroupSnapshot {
-        creation: s.creation,
-        group_info: s.group_info,
-        tree: s.tree,
+        creation: c::blob(s.creation, "creation", limits::CREATION_BYTES_MAX)?,
+        group_info: c::blob(s.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
+        tree: c::blob(s.tree, "tree", limits::TREE_BYTES_MAX)?,
         last_commit: Seq(c::number(s.last_commit_seq, "sequence number")?),
         senders: senders.collect::<Result<_>>()?,
         invite_uses: uses.collect::<Result<_>>()?,
@@ -442,6 +454,6 @@ pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot
         hub: c::coop(&s.hub, &s.hub_key)?,
         voters_before: voters_from_wire(&s.voters_before, &s.tie_breaker_before)?,
         ended: ended.collect::<Result<_>>()?,
-        succession: s.succession,
+        succession: c::blob(s.succession, "succession", limits::SUCCESSION_BYTES_MAX)?,
     })
 }

@@ -3,15 +3,16 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::DecodeError;
 use super::convert::{self as c, Result, bytes_of, list_of};
 use super::log::{
     attestation_from_wire, attestation_to_wire, certificate_from_wire, certificate_to_wire, entries_from_wire, entries_to_wire,
     leave_from_wire, leave_to_wire, provisional_from_wire, provisional_to_wire,
 };
+use super::{DecodeError, scan};
 use crate::error::Code;
 use crate::ids::{DeviceHandle, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::limits;
+use crate::log::header::HEADER_LEN;
 use crate::member::{FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
 use crate::wire::v1 as w;
 
@@ -39,10 +40,16 @@ impl Encoding {
         }
     }
 
-    fn read<M: Message + Default + serde::de::DeserializeOwned>(self, bytes: Bytes) -> Result<M> {
+    fn read<M: Message + Default + serde::de::DeserializeOwned>(self, bytes: Bytes, shape: &scan::Shape) -> Result<M> {
         match self {
-            Self::Binary => M::decode(bytes).map_err(|_| DecodeError::Schema),
-            Self::Json => serde_json::from_slice(&bytes).map_err(|_| DecodeError::Schema),
+            Self::Binary => {
+                scan::check(&bytes, shape)?;
+                M::decode(bytes).map_err(|_| DecodeError::Schema)
+            }
+            Self::Json => {
+                scan::check_json(&bytes)?;
+                serde_json::from_slice(&bytes).map_err(|_| DecodeError::Schema)
+            }
         }
     }
 }
@@ -89,11 +96,12 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
 pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
     let attestation = g.attestation.as_ref().ok_or(DecodeError::Field("attestation"))?;
     let (_, mut attestation) = attestation_from_wire(attestation)?;
-    attestation.checkpoint.room = crate::room::room_id(&g.creation);
+    let creation = c::blob(g.creation, "creation", limits::CREATION_BYTES_MAX)?;
+    attestation.checkpoint.room = crate::room::room_id(&creation);
     Ok(Group {
         group_info: c::blob(g.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
         short_tree: c::blob(g.tree, "tree", limits::TREE_BYTES_MAX)?,
-        creation: g.creation,
+        creation,
         size: c::number(g.size, "size")?,
         term: Term(g.term),
         frontier: c::hashes(&g.frontier, "frontier", limits::TREE_LEVELS_MAX)?,
@@ -101,8 +109,8 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
         last_time: UnixSeconds(c::number(g.last_time_s, "time")?),
         next_use: g.next_use,
         attestation,
-        leaves: c::bounded(&g.leaves, "leaves", limits::SENDERS_MAX)?.iter().map(leave_from_wire).collect::<Result<_>>()?,
-        succession: c::blob(g.succession, "succession", limits::BODY_BYTES_MAX)?,
+        leaves: c::bounded(&g.leaves, "leaves", limits::LEAVES_MAX)?.iter().map(leave_from_wire).collect::<Result<_>>()?,
+        succession: c::blob(g.succession, "succession", limits::SUCCESSION_BYTES_MAX)?,
     })
 }
 
@@ -291,7 +299,8 @@ fn to_member_domain(frame: w::ToMember) -> Result<ToMember> {
         F::Group(x) => ToMember::Group { request: x.request, group: Box::new(group_from_wire(x)?) },
         F::Headers(x) => {
             c::bounded(&x.headers, "headers", limits::HEADERS_PAGE_MAX)?;
-            ToMember::Headers { request: x.request, first: Seq(c::number(x.first_seq, "sequence number")?), headers: x.headers }
+            let headers = x.headers.into_iter().map(|header| c::blob(header, "header", HEADER_LEN)).collect::<Result<_>>()?;
+            ToMember::Headers { request: x.request, first: Seq(c::number(x.first_seq, "sequence number")?), headers }
         }
         F::Attestation(x) => {
             let (room, attestation) = attestation_from_wire(&x)?;
@@ -311,7 +320,7 @@ pub fn encode_to_server(frame: &ToServer, encoding: Encoding) -> Bytes {
 }
 
 pub fn decode_to_server(bytes: Bytes, encoding: Encoding) -> Result<ToServer> {
-    to_server_domain(encoding.read(bytes)?)
+    to_server_domain(encoding.read(bytes, &scan::TO_SERVER)?)
 }
 
 pub fn encode_to_member(frame: &ToMember, encoding: Encoding) -> Bytes {
@@ -320,7 +329,7 @@ pub fn encode_to_member(frame: &ToMember, encoding: Encoding) -> Bytes {
 
 /// The room id in an attestation is left zero; the receiver, who knows the room by its number, puts it in.
 pub fn decode_to_member(bytes: Bytes, encoding: Encoding) -> Result<ToMember> {
-    to_member_domain(encoding.read(bytes)?)
+    to_member_domain(encoding.read(bytes, &scan::TO_MEMBER)?)
 }
 
 /// Puts the room's id into an attestation that named it by number.

@@ -1,8 +1,8 @@
 //! The only place where bytes become domain types, and the way back.
 //!
 //! Every decoder takes any bytes: the answer is a value within its bounds or a [`DecodeError`], never a panic, and what is
-//! allocated is bounded by a multiple of the frame (the items of a list are made before they are counted). Unknown fields are dropped (so nothing is signed over a re-encoding); unknown
-//! frames are errors.
+//! allocated is bounded by a small multiple of the frame: lists are counted on the wire before their items are made.
+//! Unknown fields are dropped (so nothing is signed over a re-encoding); unknown frames are errors.
 
 mod agreement;
 mod content;
@@ -10,6 +10,7 @@ mod convert;
 mod link;
 mod log;
 mod member;
+mod scan;
 
 pub use agreement::{decode_agreement_record, encode_agreement_record};
 pub use content::{OpenedContent, decode_content, decode_franked, encode_content, encode_franked};
@@ -21,6 +22,8 @@ pub use log::{
 };
 pub use member::{Encoding, decode_to_member, decode_to_server, encode_to_member, encode_to_server, of_room};
 
+use crate::error::Code;
+
 /// The bytes are nothing that this version speaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -30,10 +33,15 @@ pub enum DecodeError {
     UnknownFrame,
     #[error("{0} is missing or out of its bounds")]
     Field(&'static str),
+    #[error("{0} is larger than its limit")]
+    TooLarge(&'static str),
 }
 
 impl DecodeError {
-    pub fn code(&self) -> crate::error::Code {
-        crate::error::Code::Malformed
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Schema | Self::UnknownFrame | Self::Field(_) => Code::Malformed,
+            Self::TooLarge(_) => Code::TooLarge,
+        }
     }
 }

@@ -3,10 +3,15 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use kith_protocol::limits::{BODY_BYTES_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX};
+use kith_protocol::codec::DecodeError;
+use kith_protocol::content::Content;
+use kith_protocol::limits::{self, BODY_BYTES_MAX, CONTENT_BYTES_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, SUCCESSION_BYTES_MAX};
 use kith_protocol::link::LinkFrame;
-use kith_protocol::log::succession::Succession;
+use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::member::{ToMember, ToServer};
+use kith_protocol::room::RoomContext;
+use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot};
 
 use crate::forms::{Form, JsonForm};
 
@@ -81,17 +86,17 @@ fn fault_16_claimed_lengths_cost_nothing() {
     check::<ToServer>();
     check::<ToMember>();
     check::<LinkFrame>();
-    check::<kith_protocol::content::Content>();
+    check::<Content>();
     check::<kith_protocol::codec::OpenedContent>();
-    check::<kith_protocol::room::RoomContext>();
+    check::<RoomContext>();
     check::<kith_protocol::room::Creation>();
     check::<kith_protocol::room::CreationBody>();
     check::<kith_protocol::admission::Admission>();
     check::<kith_protocol::credential::LeafCertificate>();
-    check::<kith_protocol::snapshot::RoomSnapshot>();
-    check::<kith_protocol::snapshot::GroupSnapshot>();
-    check::<kith_protocol::log::checkpoint::Attestation>();
-    check::<kith_protocol::log::succession::Vote>();
+    check::<RoomSnapshot>();
+    check::<GroupSnapshot>();
+    check::<Attestation>();
+    check::<Vote>();
     check::<Succession>();
 }
 
@@ -103,45 +108,93 @@ fn nested_json_costs_nothing() {
     assert!(peak < deep.len() * 2, "{peak}");
 }
 
-/// Two bytes make an empty item of a list, and the schema has room for it before the codec counts the list: the largest
-/// frame that anybody may send costs this often its length.
+fn field(number: u8, inner: &[u8]) -> Vec<u8> {
+    let len = inner.len() as u32;
+    let len = [len as u8 | 0x80, (len >> 7) as u8 | 0x80, (len >> 14) as u8 | 0x80, (len >> 21) as u8];
+    [&tag(number)[..], &len, inner].concat()
+}
+
+/// Two bytes make an empty item of a list, and the schema has room for it before anybody can count the list.
 #[test]
-fn lists_of_nothing_have_a_price() {
-    fn field(number: u8, inner: &[u8]) -> Vec<u8> {
-        let len = inner.len() as u32;
-        let len = [len as u8 | 0x80, (len >> 7) as u8 | 0x80, (len >> 14) as u8 | 0x80, (len >> 21) as u8];
-        [&tag(number)[..], &len, inner].concat()
+fn fault_16_lists_of_nothing_cost_nothing() {
+    fn check<T: Form>(frame_bytes_max: usize, wrap: impl Fn(&[u8]) -> Vec<u8>, item: u8) {
+        let items = [item << 3 | 2, 0].repeat(frame_bytes_max / 2 - 16);
+        // In one part, and in many, whose lists the schema adds up.
+        let few = [item << 3 | 2, 0].repeat(8);
+        for bytes in [wrap(&items), wrap(&few).repeat(frame_bytes_max / (few.len() + 16))] {
+            let (read, peak) = peak(|| T::decode(&bytes));
+            assert!(read.is_err() && bytes.len() <= frame_bytes_max);
+            // The copy that a test decodes is one.
+            assert!(peak <= 2 * bytes.len(), "{peak} for {} bytes", bytes.len());
+        }
     }
-    fn price<T: Form>(frame_bytes_max: usize, wrap: impl Fn(&[u8]) -> Vec<u8>, item: u8) -> usize {
-        let bytes = wrap(&[item << 3 | 2, 0].repeat(frame_bytes_max / 2 - 8));
-        let (read, peak) = peak(|| T::decode(&bytes));
-        assert!(read.is_err() && bytes.len() <= frame_bytes_max);
-        peak / bytes.len()
-    }
-    const PRICE_MAX: usize = 96;
     let (member, link) = (MEMBER_FRAME_BYTES_MAX, LINK_FRAME_BYTES_MAX);
-    let prices = [
-        price::<ToMember>(member, |items| field(5, items), 8),
-        price::<ToMember>(member, |items| field(10, items), 8),
-        price::<ToMember>(member, |items| field(10, items), 12),
-        price::<ToMember>(member, |items| field(11, items), 3),
-        price::<LinkFrame>(link, |items| field(3, &field(1, items)), 8),
-        price::<LinkFrame>(link, |items| field(3, items), 2),
-        price::<LinkFrame>(link, |items| field(3, items), 4),
-        price::<LinkFrame>(link, |items| field(5, items), 7),
-        price::<LinkFrame>(link, |items| field(19, &field(6, items)), 7),
-    ];
-    assert!(prices.iter().all(|price| *price <= PRICE_MAX), "{prices:?}");
-    // The largest of empty items, 128 bytes; only a member's own co-op sends it, in a frame of a quarter of a link's.
-    let provisionals = price::<ToMember>(member, |items| field(14, items), 2);
-    assert!(provisionals <= 98, "{provisionals}");
-    // A vote is larger still, but its list is no longer than a body.
-    let succession = price::<Succession>(BODY_BYTES_MAX, |items| items.to_vec(), 5);
-    assert!(succession * BODY_BYTES_MAX <= PRICE_MAX * MEMBER_FRAME_BYTES_MAX, "{succession}");
+    for item in [7, 8] {
+        check::<ToMember>(member, |items| field(5, items), item);
+        check::<LinkFrame>(link, |items| field(3, &field(1, items)), item);
+    }
+    for item in [7, 8, 12] {
+        check::<ToMember>(member, |items| field(10, items), item);
+        check::<LinkFrame>(link, |items| field(9, items), item);
+    }
+    check::<ToMember>(member, |items| field(10, &field(11, items)), 7);
+    check::<ToMember>(member, |items| field(11, items), 3);
+    check::<ToMember>(member, |items| field(12, items), 7);
+    check::<ToMember>(member, |items| field(14, items), 2);
+    check::<LinkFrame>(link, |items| field(3, items), 2);
+    check::<LinkFrame>(link, |items| field(3, items), 4);
+    check::<LinkFrame>(link, |items| field(3, &field(3, items)), 7);
+    check::<LinkFrame>(link, |items| field(5, items), 7);
+    check::<LinkFrame>(link, |items| field(19, &field(6, items)), 7);
+    for item in [1, 2, 3] {
+        check::<RoomContext>(BODY_BYTES_MAX, <[u8]>::to_vec, item);
+    }
+    for item in [2, 7] {
+        check::<RoomSnapshot>(link, <[u8]>::to_vec, item);
+    }
+    for item in [5, 6, 7, 10, 12] {
+        check::<GroupSnapshot>(link, <[u8]>::to_vec, item);
+    }
+    check::<GroupSnapshot>(link, |items| field(12, items), 7);
+    check::<Content>(CONTENT_BYTES_MAX, |items| field(2, items), 3);
+    check::<Attestation>(link, <[u8]>::to_vec, 7);
+    check::<Vote>(link, |items| field(6, items), 7);
+    check::<Succession>(SUCCESSION_BYTES_MAX, <[u8]>::to_vec, 5);
+    check::<Succession>(SUCCESSION_BYTES_MAX, |items| field(5, &field(6, items)), 7);
     // What an authenticated or unknown device sends has no lists.
     for (_, frame) in crate::samples::to_server() {
         let bytes = frame.encode();
         let repeated = bytes.repeat(MEMBER_FRAME_BYTES_MAX / bytes.len());
         assert!(peak(|| ToServer::decode(&repeated)).1 <= 2 * repeated.len());
+    }
+}
+
+/// As many items as a list may have, as short as they may be.
+#[test]
+fn the_longest_lists_have_a_price() {
+    fn price<T: Form>(frame: Vec<u8>) -> usize {
+        let (_, peak) = peak(|| T::decode(&frame));
+        peak - frame.len()
+    }
+    let items = |field: u8, items: usize, bytes: usize| [&[field << 3 | 2, bytes as u8][..], &vec![0; bytes]].concat().repeat(items);
+    let prices = [
+        price::<ToMember>(field(5, &items(8, limits::BATCH_ENTRIES_MAX, 0))),
+        price::<ToMember>(field(5, &items(7, limits::SENDERS_MAX, 16))),
+        price::<ToMember>(field(10, &[items(8, limits::SENDERS_MAX, 16), items(12, limits::LEAVES_MAX, 84)].concat())),
+        price::<ToMember>(field(11, &items(3, limits::HEADERS_PAGE_MAX, 0))),
+        price::<LinkFrame>(field(3, &items(2, limits::BATCH_ENTRIES_MAX, 0))),
+    ];
+    assert!(prices.iter().all(|price| *price <= 512 * 1024), "{prices:?}");
+}
+
+/// JSON is for debugging, and bounded as a whole.
+#[test]
+fn json_lists_of_nothing_have_a_price() {
+    for (frame, list) in [("entries", "entries"), ("group", "leaves"), ("attestation", "marks")] {
+        let items = vec!["{}"; MEMBER_FRAME_BYTES_MAX / 3 - 32].join(",");
+        let json = format!("{{\"{frame}\":{{\"{list}\":[{items}]}}}}");
+        let (read, peak) = peak(|| ToMember::from_json(json.as_bytes()));
+        assert_eq!(read, Err(DecodeError::TooLarge("frame")));
+        assert!(peak <= 2 * json.len(), "{peak}");
     }
 }

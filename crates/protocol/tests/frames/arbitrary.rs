@@ -417,7 +417,7 @@ fn check_in() -> impl Strategy<Value = CheckIn> {
     let scale = || option::of(-2..=2i8);
     let words = vec(text(1..=limits::WORD_CHARS_MAX), 0..=limits::WORDS_MAX);
     let texts = (words, text(0..=limits::NOTE_CHARS_MAX), text(0..=limits::NAME_CHARS_MAX));
-    let rest = (option::of(select(Support::ALL.as_slice())), any::<bool>(), option::of(1..u64::MAX));
+    let rest = (option::of(select(Support::ALL.as_slice())), any::<bool>(), option::of((1..1u64 << 48).prop_map(UnixSeconds)));
     (scale(), scale(), texts, rest).prop_map(|(pleasant, energy, (words, note, about), (support, folded, expires))| CheckIn {
         pleasant,
         energy,
@@ -426,7 +426,7 @@ fn check_in() -> impl Strategy<Value = CheckIn> {
         about,
         support,
         visibility: if folded { Visibility::Folded } else { Visibility::Room },
-        expires: expires.map(UnixSeconds),
+        expires,
     })
 }
 
@@ -436,9 +436,9 @@ impl Arbitrary for Content {
             "text" => text(1..=200).prop_map(Self::Text).boxed(),
             "check_in" => check_in().prop_map(Self::CheckIn).boxed(),
             "profile" => display_name().prop_map(|name| Self::Profile { name }).boxed(),
-            "invite_notice" => (key(), any::<u32>(), any::<u64>())
-                .prop_map(|(key, uses, expires)| Self::InviteNotice { key, uses, expires: UnixSeconds(expires) })
-                .boxed(),
+            "invite_notice" => {
+                (key(), any::<u32>(), time()).prop_map(|(key, uses, expires)| Self::InviteNotice { key, uses, expires }).boxed()
+            }
             "withdrawn" => Just(Self::Withdrawn).boxed(),
             "unknown" => Just(Self::Unknown).boxed(),
             other => panic!("no strategy for {other}"),

@@ -1,5 +1,6 @@
 //! Each bound of the decoders, reached and passed, and what is missing, cut short or unknown.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 
 use base64::Engine as _;
@@ -7,14 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use kith_protocol::codec::DecodeError;
 use kith_protocol::content::{CheckIn, Content};
-use kith_protocol::ids::{Epoch, Hash, Pseudonym, RoomId, Seq, UnixSeconds};
+use kith_protocol::ids::{CoopName, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::limits;
 use kith_protocol::link::{LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::header::HEADER_LEN;
 use kith_protocol::log::provisional::Provisional;
 use kith_protocol::log::succession::Vote;
 use kith_protocol::member::{Entries, Group, Join, Send, ToMember, ToServer};
+use kith_protocol::room::room_id;
 use serde_json::{Value, json};
 
 use crate::forms::{Form, JsonForm};
@@ -27,14 +30,24 @@ fn sample<T: Clone>(samples: Samples<T>, name: &str) -> T {
     samples.into_iter().find(|(found, _)| *found == name).unwrap().1
 }
 
-/// The value decodes at its bound, and past it gives the field's name.
+/// The value decodes at its bound, and past it gives the field's name: as one that is too large if it takes more bytes,
+/// and else as one that is out of range.
 #[track_caller]
 fn bound<T: Form>(field: &'static str, value: &T, change: impl Fn(&mut T, bool)) {
     let (mut within, mut past) = (value.clone(), value.clone());
     change(&mut within, false);
     change(&mut past, true);
-    assert!(T::decode(&within.encode()) == Ok(within), "{field} at its bound decodes");
-    assert_eq!(T::decode(&past.encode()).map(drop), Err(DecodeError::Field(field)));
+    let error = if past.encode().len() > within.encode().len() { DecodeError::TooLarge(field) } else { DecodeError::Field(field) };
+    bound_as(error, value, change);
+}
+
+#[track_caller]
+fn bound_as<T: Form>(error: DecodeError, value: &T, change: impl Fn(&mut T, bool)) {
+    let (mut within, mut past) = (value.clone(), value.clone());
+    change(&mut within, false);
+    change(&mut past, true);
+    assert!(T::decode(&within.encode()) == Ok(within), "what is at its bound decodes, and past it gives {error}");
+    assert_eq!(T::decode(&past.encode()).map(drop), Err(error));
 }
 
 fn number(past: bool) -> u64 {
@@ -114,14 +127,18 @@ fn entries_bounds(bound: &Bounds<'_, Entries>) {
 fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
     bound("tree", &|x, past| x.short_tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("creation", &|x, past| {
+        x.creation = blob(limits::CREATION_BYTES_MAX, past);
+        x.attestation.checkpoint.room = room_id(&x.creation);
+    });
     bound("size", &|x, past| x.size = number(past));
     bound("frontier", &|x, past| x.frontier = list(Hash([1; 32]), limits::TREE_LEVELS_MAX, past));
     bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));
     bound("time", &|x, past| x.last_time = UnixSeconds(number(past)));
-    bound("leaves", &|x, past| x.leaves = list(x.leaves[0], limits::SENDERS_MAX, past));
+    bound("leaves", &|x, past| x.leaves = list(x.leaves[0], limits::LEAVES_MAX, past));
     bound("device", &|x, past| x.leaves[0].id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
     bound("counter", &|x, past| x.leaves[0].id.counter.number = number(past));
-    bound("succession", &|x, past| x.succession = blob(limits::BODY_BYTES_MAX, past));
+    bound("succession", &|x, past| x.succession = blob(limits::SUCCESSION_BYTES_MAX, past));
     attestation_bounds(&|field, change| bound(field, &|x, past| change(&mut x.attestation, past)));
 }
 
@@ -169,7 +186,10 @@ fn to_member() {
         *variant!(frame, ToMember::Headers { first, .. } => first) = Seq(number(past));
     });
     bound("headers", "headers", &|frame, past| {
-        *variant!(frame, ToMember::Headers { headers, .. } => headers) = list(Bytes::new(), limits::HEADERS_PAGE_MAX, past);
+        *variant!(frame, ToMember::Headers { headers, .. } => headers) = list(vec![1; HEADER_LEN].into(), limits::HEADERS_PAGE_MAX, past);
+    });
+    bound("headers", "header", &|frame, past| {
+        variant!(frame, ToMember::Headers { headers, .. } => headers)[0] = blob(HEADER_LEN, past);
     });
     entries_bounds(&|field, change| {
         bound("entries", field, &|frame, past| change(variant!(frame, ToMember::Entries(entries) => entries), past));
@@ -177,6 +197,22 @@ fn to_member() {
     group_bounds(&|field, change| {
         bound("group", field, &|frame, past| change(variant!(frame, ToMember::Group { group, .. } => group), past));
     });
+}
+
+/// Whoever joins gets everything in one frame, however much of each part there is.
+#[test]
+fn a_group_at_all_its_limits_fits_a_frame() {
+    let mut frame = sample(samples::to_member(), "group");
+    let group = variant!(&mut frame, ToMember::Group { group, .. } => group);
+    let coop: CoopName = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".").parse().unwrap();
+    assert_eq!(coop.as_str().len(), limits::COOP_NAME_BYTES_MAX);
+    group.attestation.hub = coop.clone();
+    group.attestation.marks[0].coop = coop;
+    let group = RefCell::new(group);
+    group_bounds(&|_, change| change(&mut group.borrow_mut(), false));
+    let bytes = frame.encode();
+    assert!(bytes.len() <= limits::MEMBER_FRAME_BYTES_MAX, "{}", bytes.len());
+    assert_eq!(ToMember::decode(&bytes), Ok(frame));
 }
 
 #[test]
@@ -234,9 +270,10 @@ fn link() {
 #[test]
 fn content() {
     let text = |chars: usize| "é".repeat(chars);
-    let content = |change: &dyn Fn(bool) -> Content| bound("content", &Content::Withdrawn, |content, past| *content = change(past));
-    let check_in = |change: Change<'_, CheckIn>| {
-        content(&|past| {
+    let bound_as = |error, change: &dyn Fn(bool) -> Content| bound_as(error, &Content::Withdrawn, |content, past| *content = change(past));
+    let content = |change: &dyn Fn(bool) -> Content| bound_as(DecodeError::Field("content"), change);
+    let check_in = |error, change: Change<'_, CheckIn>| {
+        bound_as(error, &|past| {
             let mut check_in = CheckIn::default();
             change(&mut check_in, past);
             Content::CheckIn(check_in)
@@ -244,12 +281,16 @@ fn content() {
     };
     content(&|past| Content::Text(text(len(limits::TEXT_CHARS_MAX, past))));
     content(&|past| Content::Profile { name: text(len(limits::NAME_CHARS_MAX, past)) });
-    check_in(&|x, past| x.pleasant = Some(len(2, past) as i8));
-    check_in(&|x, past| x.energy = Some(-(len(2, past) as i8)));
-    check_in(&|x, past| x.words = list("calm".into(), limits::WORDS_MAX, past));
-    check_in(&|x, past| x.words = vec![text(len(limits::WORD_CHARS_MAX, past))]);
-    check_in(&|x, past| x.note = text(len(limits::NOTE_CHARS_MAX, past)));
-    check_in(&|x, past| x.about = text(len(limits::NAME_CHARS_MAX, past)));
+    let in_range = || DecodeError::Field("content");
+    check_in(in_range(), &|x, past| x.pleasant = Some(len(2, past) as i8));
+    check_in(in_range(), &|x, past| x.energy = Some(-(len(2, past) as i8)));
+    check_in(DecodeError::TooLarge("words"), &|x, past| x.words = list("calm".into(), limits::WORDS_MAX, past));
+    check_in(in_range(), &|x, past| x.words = vec![text(len(limits::WORD_CHARS_MAX, past))]);
+    check_in(in_range(), &|x, past| x.note = text(len(limits::NOTE_CHARS_MAX, past)));
+    check_in(in_range(), &|x, past| x.about = text(len(limits::NAME_CHARS_MAX, past)));
+    check_in(DecodeError::Field("expiry"), &|x, past| x.expires = Some(UnixSeconds(number(past))));
+    let key = PublicKey([0x44; 32]);
+    bound_as(DecodeError::Field("expiry"), &|past| Content::InviteNotice { key, uses: 1, expires: UnixSeconds(number(past)) });
     // A scale that no i8 holds: pleasant = 128, zigzag 256.
     assert_eq!(Content::decode(&[0x12, 3, 0x08, 0x80, 0x02]), Err(DecodeError::Field("scale")));
     let franked = sample(samples::franked(), "franked");
@@ -270,6 +311,7 @@ fn what_stands_in_groups() {
     let body = sample(samples::creation_body(), "creation_body");
     bound("GroupInfo", &body, |x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past).into());
     bound("tree", &body, |x, past| x.tree = blob(limits::TREE_BYTES_MAX, past).into());
+    bound("creation", &body, |x, past| x.creation = blob(limits::CREATION_BYTES_MAX, past).into());
     let certificate = sample(samples::leaf_certificate(), "leaf_certificate");
     bound("device", &certificate, |x, past| x.device = len(limits::DEVICES_MAX - 1, past) as u16);
     bound("expiry", &certificate, |x, past| x.not_after = UnixSeconds(number(past)));
@@ -283,9 +325,18 @@ fn what_is_stored() {
     bound("epoch", &room, |x, past| x.epoch = Epoch(number(past)));
     bound("time", &room, |x, past| x.created = UnixSeconds(number(past)));
     bound("time", &room, |x, past| x.last_time = UnixSeconds(number(past)));
+    bound("senders", &room, |x, past| x.counters = list(vec![1], limits::SENDERS_MAX, past));
     bound("devices", &room, |x, past| x.counters[0] = list(1, limits::DEVICES_MAX, past));
     let group = sample(samples::group_snapshot(), "group_snapshot");
     bound("sequence number", &group, |x, past| x.last_commit = Seq(number(past)));
+    bound("creation", &group, |x, past| x.creation = blob(limits::CREATION_BYTES_MAX, past));
+    bound("GroupInfo", &group, |x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    bound("tree", &group, |x, past| x.tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("senders", &group, |x, past| x.senders = list(x.senders[0].clone(), limits::SENDERS_MAX, past));
+    bound("invites", &group, |x, past| x.invite_uses = list(x.invite_uses[0].clone(), limits::ROOM_INVITES_MAX, past));
+    bound("uses", &group, |x, past| x.invite_uses[0].1 = list(1, limits::INVITE_USES_MAX as usize, past));
+    bound("co-ops", &group, |x, past| x.coops = list(x.coops[0].clone(), limits::SENDERS_MAX, past));
+    bound("succession", &group, |x, past| x.succession = blob(limits::SUCCESSION_BYTES_MAX, past));
     bound("voters", &group, |x, past| x.voters_before.names = list(x.hub.name.clone(), limits::VOTERS_MAX, past));
     attestation_bounds(&|field, change| bound(field, &group, |x, past| change(&mut x.ended[0], past)));
     bound("terms", &group, |x, past| x.ended = list(x.ended[0].clone(), limits::TERMS_MAX, past));
@@ -421,6 +472,29 @@ fn fields_of_a_kind() {
     assert_eq!(LinkFrame::decode(&[&[0x9a, 0x01, 34][..], &room_id].concat()), Err(DecodeError::Field("checkpoint")));
 }
 
+/// The bytes of a frame's one field.
+fn inner(frame: &[u8]) -> &[u8] {
+    let len_at = frame.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    let len_end = len_at + frame[len_at..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    &frame[len_end..]
+}
+
+/// A batch and what is attested over it are of one room.
+#[test]
+fn a_batch_of_one_room_attested_in_another() {
+    let batch = |attested: u32| {
+        let entries = sample(samples::to_member(), "entries");
+        let mut attestation = sample(samples::to_member(), "attestation");
+        let number = variant!(&entries, ToMember::Entries(entries) => entries.room);
+        *variant!(&mut attestation, ToMember::Attestation { room, .. } => room) = RoomNumber(number.0 + attested);
+        let part = |field: u8, bytes: &[u8]| [&[field << 3 | 2, bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8], bytes].concat();
+        let (entries, attestation) = (entries.encode(), attestation.encode());
+        LinkFrame::decode(&part(3, &[part(1, inner(&entries)), part(3, inner(&attestation))].concat()))
+    };
+    assert!(batch(0).is_ok());
+    assert_eq!(batch(1), Err(DecodeError::Field("attestation")));
+}
+
 /// What the wire leaves out is put in by whoever knows the room.
 #[test]
 fn the_room_of_an_attestation() {
@@ -436,6 +510,6 @@ fn a_role_a_standing_and_a_key_that_nobody_has() {
     assert_eq!(kith_protocol::room::RoomContext::decode(&role), Err(DecodeError::Field("role")));
     let standing = [&[0x2a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 4]].concat();
     assert_eq!(kith_protocol::snapshot::GroupSnapshot::decode(&standing), Err(DecodeError::Field("standing")));
-    let key = [&[0x12, 33, 0x0a, 31][..], &[1; 31]].concat();
+    let key = [&[0x12, 35, 0x0a, 33][..], &[1; 33]].concat();
     assert_eq!(kith_protocol::room::RoomContext::decode(&key), Err(DecodeError::Field("invite key")));
 }

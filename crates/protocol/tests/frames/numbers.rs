@@ -47,6 +47,7 @@ numbers!(codes, Code as u32 {
     BadCreation = 20,
     BadCertificate = 21,
     EpochBusy = 22,
+    DiskFull = 23,
 }, |number| Some(Code::from_wire(number)), unknown: Some(Code::Internal));
 
 numbers!(kinds, Kind as u32 { Message = 0, Commit = 1, Creation = 2, Leave = 3, Succession = 4 }, Kind::from_number, unknown: None);

@@ -192,7 +192,7 @@ async fn fault_25_a_declared_length_is_refused_before_anything_of_it_comes() {
         let mut member = member(&coop, 20 + len.leading_zeros() as u8).await;
         let at = Instant::now();
         member.pipe.write_all(&header(BINARY, len)).await.unwrap();
-        assert_eq!(member.refusal().await, Some(Code::Malformed), "told, and closed");
+        assert_eq!(member.refusal().await, Some(Code::TooLarge), "told, and closed");
         assert!(at.elapsed() <= FAREWELL);
     }
 }

@@ -163,6 +163,8 @@ pub enum Act {
 impl Coop {
     fn put_neighbour_row(&mut self, name: &CoopName) {
         if let Some(row) = self.neighbours.get(name).map(Neighbour::row) {
+            // Only the newest counts, so a neighbour that changes its mind all the time does not fill the memory meanwhile.
+            self.writes.retain(|write| !matches!(write, Write::PutNeighbour(older) if older.coop.name == *name));
             self.write(Write::PutNeighbour(row));
         }
     }
@@ -187,7 +189,7 @@ impl Coop {
 
     /// A neighbour has shown who it is. Its new root key is pinned in place of the one that led to it.
     pub(super) fn peer_known(&mut self, connection: ConnectionId, name: &CoopName, root: PublicKey, rooms: PublicKey) {
-        self.effects.push_back(Effect::LinkStage { connection, up: false });
+        self.effects.push_back(Effect::LinkKnown { connection });
         let Some(neighbour) = self.neighbours.get_mut(name) else { return };
         let is_news = neighbour.pact.note_rooms_key(rooms);
         if neighbour.coop.key != root {
@@ -228,7 +230,7 @@ impl Coop {
         let is_news = self.with_pact(name, |pact, now, _| pact.handle_notice(now, notice)).unwrap_or(false);
         if is_news {
             tracing::info!(neighbour = %name, ?standing, "a neighbour says how it stands to the agreement");
-            self.after.push(After::Effect(Effect::NeighboursChanged));
+            self.effects.push_back(Effect::NeighboursChanged);
         }
         if !is_open {
             self.note_link_error(name, "the neighbour has suspended or ended the agreement");

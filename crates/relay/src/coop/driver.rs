@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
-use kith_protocol::limits::{BACKLOG_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
+use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
 use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,8 +25,6 @@ use crate::room::Room;
 
 /// Places in a session's queue that entries leave free for answers.
 const QUEUE_RESERVE: usize = 32;
-/// How long a transaction waits for disk space before it is tried again.
-const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What the sockets' tasks hold: a way in, and numbers for connections.
 #[derive(Clone)]
@@ -48,8 +46,9 @@ pub enum Message {
 #[derive(Debug, Default)]
 pub struct LinkMeter {
     /// The other end is a neighbour.
-    pub known: AtomicBool,
-    pub up: AtomicBool,
+    pub is_known: AtomicBool,
+    /// Both have signed.
+    pub is_up: AtomicBool,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
 }
@@ -138,6 +137,11 @@ pub fn wall() -> UnixSeconds {
 /// A transaction under way. It is polled by the driver itself: a task of its own would cost two wake-ups more.
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
+struct LinkQueue {
+    queue: mpsc::Sender<Bytes>,
+    meter: Arc<LinkMeter>,
+}
+
 pub struct Driver {
     coop: Coop,
     store: Arc<dyn Store>,
@@ -145,13 +149,11 @@ pub struct Driver {
     inputs: mpsc::Receiver<Message>,
     itself: mpsc::Sender<Message>,
     members: HashMap<ConnectionId, queue::Sender>,
-    links: HashMap<ConnectionId, (mpsc::Sender<Bytes>, Arc<LinkMeter>)>,
+    links: HashMap<ConnectionId, LinkQueue>,
     stewards: HashMap<u64, oneshot::Sender<Reply>>,
     next_steward: u64,
     neighbours: watch::Sender<Vec<Dialled>>,
     commit: Option<Commit>,
-    /// When a transaction that found the disk full is tried again.
-    full_until: Option<Instant>,
 }
 
 impl Driver {
@@ -171,7 +173,6 @@ impl Driver {
             next_steward: 1,
             neighbours,
             commit: None,
-            full_until: None,
         };
         (driver, handle)
     }
@@ -192,8 +193,8 @@ impl Driver {
                 return Ok(());
             }
             let tick = self.coop.poll_deadline().map(|at| self.started + Duration::from_millis(at.0));
-            let deadline = [tick, draining, self.full_until].into_iter().flatten().min();
-            let takes_input = self.coop.backlog() < BACKLOG_MAX;
+            let deadline = [tick, draining].into_iter().flatten().min();
+            let takes_input = self.coop.takes_input();
             tokio::select! {
                 biased;
                 outcome = async { self.commit.as_mut().expect("guarded").await }, if self.commit.is_some() => {
@@ -218,10 +219,6 @@ impl Driver {
                     if draining.is_some_and(|at| Instant::now() >= at) {
                         return Ok(());
                     }
-                    if self.full_until.is_some_and(|at| Instant::now() >= at) {
-                        self.full_until = None;
-                        self.handle(Input::DiskFull);
-                    }
                     self.handle(Input::Tick);
                 }
             }
@@ -244,7 +241,7 @@ impl Driver {
                 self.handle(input);
             }
             Message::Member { connection, queue } => drop(self.members.insert(connection, queue)),
-            Message::Link { connection, queue, meter } => drop(self.links.insert(connection, (queue, meter))),
+            Message::Link { connection, queue, meter } => drop(self.links.insert(connection, LinkQueue { queue, meter })),
             Message::Steward { request, reply } => {
                 let id = self.next_steward;
                 self.next_steward += 1;
@@ -277,7 +274,7 @@ impl Driver {
             Err(StoreError::Full) => {
                 tracing::error!("the disk is full: nothing new is taken until there is room");
                 metrics::counter!(names::DISK_FULL).increment(1);
-                self.full_until = Some(Instant::now() + DISK_FULL_RETRY);
+                self.handle(Input::DiskFull);
             }
             Err(error) => return Err(error),
         }
@@ -321,19 +318,25 @@ impl Driver {
             }
             Effect::CloseMember { connection } => drop(self.members.remove(&connection)),
             Effect::ToLink { connection, bytes } => {
-                let Some((queue, meter)) = self.links.get(&connection) else { return };
-                meter.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                if queue.try_send(bytes).is_err() {
+                let Some(link) = self.links.get(&connection) else { return };
+                link.meter.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                if link.queue.try_send(bytes).is_err() {
                     tracing::warn!("a neighbour does not read; its link is closed and will resume from its cursors");
                     self.links.remove(&connection);
                     self.handle(Input::LinkClosed { connection });
                 }
             }
-            Effect::CloseLink { connection } => drop(self.links.remove(&connection)),
-            Effect::LinkStage { connection, up } => {
-                let Some((_, meter)) = self.links.get(&connection) else { return };
-                if up { &meter.up } else { &meter.known }.store(true, Ordering::Relaxed);
+            Effect::LinkKnown { connection } => {
+                if let Some(link) = self.links.get(&connection) {
+                    link.meter.is_known.store(true, Ordering::Relaxed);
+                }
             }
+            Effect::LinkUp { connection } => {
+                if let Some(link) = self.links.get(&connection) {
+                    link.meter.is_up.store(true, Ordering::Relaxed);
+                }
+            }
+            Effect::CloseLink { connection } => drop(self.links.remove(&connection)),
             Effect::Read { id, read: what } => {
                 let (store, itself) = (self.store.clone(), self.itself.clone());
                 tokio::spawn(async move {
@@ -344,7 +347,7 @@ impl Driver {
             Effect::Steward { id, mut reply } => {
                 if let Reply::Status(status) = &mut reply {
                     for neighbour in &mut status.neighbours {
-                        let meter = neighbour.connection.and_then(|connection| self.links.get(&connection)).map(|(_, meter)| meter);
+                        let meter = neighbour.connection.and_then(|connection| self.links.get(&connection)).map(|link| &link.meter);
                         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
                         neighbour.bytes = meter.map(|meter| (read(&meter.bytes_in), read(&meter.bytes_out)));
                     }

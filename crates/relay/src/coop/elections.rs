@@ -157,6 +157,9 @@ impl Coop {
 
     /// From now on nothing of older terms is taken; the vote itself is signed once all that was decided is durable.
     fn vote_for(&mut self, number: RoomNumber, term: Term, candidate: CoopId) {
+        if self.is_full() {
+            return;
+        }
         if let Some(room) = self.rooms.get_mut(&number) {
             room.fence(term);
             self.after.push(After::CastVote { room: number, term, candidate });
@@ -205,7 +208,8 @@ impl Coop {
             .is_some_and(|log| log.context.voters.may_order(&candidate.name) && log.coop_key(&candidate.name) == Some(candidate.key))
             && (candidate.name == *peer || is_from_hub);
         let counts = room.electorate().is_some_and(|voters| voters.counts(&self.me.name));
-        if !is_good || !counts || !room.is_settled() {
+        // A vote must be durable; a candidate that is told nothing asks again.
+        if !is_good || !counts || !room.is_settled() || self.is_full() {
             return;
         }
         if term <= room.term() {

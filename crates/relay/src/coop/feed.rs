@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kith_protocol::codec::{Encoding, encode_to_member};
+use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, CoopName, Hash, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, BATCHES_IN_FLIGHT_MAX};
 use kith_protocol::link::Batch;
@@ -206,7 +207,7 @@ impl Coop {
         let parsed = parse_rows(rows).filter(|rows| !rows.is_empty());
         let Some(rows) = parsed else {
             tracing::error!(room = number.0, seq = from.0, "the log has a damaged row");
-            self.refuse(connection, kith_protocol::error::Code::Internal, "this room's log is damaged here", 0);
+            self.refuse(connection, Code::Internal, "this room's log is damaged here", 0);
             return self.close_member(connection);
         };
         subscription.next = Seq(from.0 + rows.len() as u64);
@@ -268,12 +269,18 @@ impl Coop {
             let account = self.sessions.get(connection).and_then(|session| session.identity).map(|identity| identity.account);
             let pseudonym = account.and_then(|account| self.memberships.get(&account)?.get(&room.id));
             if !pseudonym.is_some_and(|who| room.is_member(who)) {
-                gone.push(*connection);
+                let left = rows.iter().find(|(header, _)| header.kind == Kind::Leave && Some(&header.id.sender) == pseudonym);
+                gone.push((*connection, left.map(|(header, _)| (header.seq, header.id.counter.number))));
             }
         }
         let id = room.id;
-        for connection in gone {
+        for (connection, left) in gone {
+            let subscription = self.sessions.get(&connection).and_then(|session| session.subscriptions.get(&number)).copied();
             self.unsubscribe(connection, number);
+            // It is behind, and will not be sent its own leave: it is told otherwise that it is out.
+            if let Some((_, counter)) = left.filter(|(seq, _)| subscription.is_some_and(|subscription| subscription.next <= *seq)) {
+                self.refuse_entry(connection, number, counter, Code::NoSuchRoom, "you have left this room", 0);
+            }
         }
         for (header, _) in rows.iter().filter(|(header, _)| header.kind == Kind::Commit) {
             self.welcome(number, &id, header);

@@ -15,6 +15,7 @@ use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
 use kith_protocol::sign::verify;
 use kith_storage::Write;
 
+use super::full;
 use super::machine::Coop;
 use super::types::Effect;
 use super::waiting::After;
@@ -73,7 +74,7 @@ impl Coop {
         let Some(link) = self.links.get_mut(&connection) else { return };
         let outcome = match frame {
             Ok(frame) => link.handle_frame(self.now, self.wall, frame, &self.neighbours),
-            Err(error) => link.handle_malformed(self.now, error.to_string()),
+            Err(error) => link.handle_malformed(self.now, &error),
         };
         if let Err(refusal) = outcome {
             return self.end_link(connection, &refusal);
@@ -165,9 +166,9 @@ impl Coop {
             self.links.remove(&older);
             self.feeds.retain(|(name, _), _| *name != peer.name);
         }
-        self.effects.push_back(Effect::LinkStage { connection, up: true });
         self.note_link(&peer.name, true);
         tracing::info!(neighbour = %peer.name, "link up");
+        self.effects.push_back(Effect::LinkUp { connection });
         self.hub_heard(&peer.name);
         self.tell_status(&peer.name);
         let rooms = self.rooms_of_hub(&peer.name);
@@ -222,8 +223,10 @@ impl Coop {
         let bytes = (submission.body.len() + submission.group_info.len()) as u64;
         let covered = self.neighbours.covers(&peer.name, &submission.room, self.wall);
         let number = self.room_numbers.get(&submission.room).copied().filter(|_| covered);
+        let is_full = self.is_full();
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
+            _ if is_full => Err((Code::DiskFull, full::WHY.to_owned())),
             // A joiner that was led here learns from the group who orders the room now.
             Some(room) if !room.is_hub() && submission.kind == Kind::Commit => {
                 Err((Code::WrongEpoch, "another co-op orders this room".to_owned()))
@@ -259,8 +262,9 @@ impl Coop {
         match outcome {
             Ok(()) => {
                 self.outbox.ordered(number, &entry);
-                // The first entry of a room that we do not follow yet is a join: the hub lets us follow from now on.
-                if self.rooms.get(&number).is_some_and(|room| room.log().is_none()) {
+                // A stranger's entry is a join. Without a member in the room we did not follow it, and the hub lets us from
+                // now on; else nothing is lost by asking again.
+                if self.rooms.get(&number).is_some_and(|room| !room.is_member(&entry.sender)) {
                     self.after.push(After::FollowNew { room: number });
                 }
             }
@@ -318,7 +322,7 @@ impl Coop {
 
     /// The hub's log goes on.
     fn batch_came(&mut self, connection: ConnectionId, peer: &CoopId, number: RoomNumber, batch: &Batch) {
-        let neighbours = &self.neighbours;
+        let (neighbours, is_full) = (&self.neighbours, self.is_full());
         let is_followed = self.following.get(&number) == Some(&peer.name) && !self.rebuilds.contains_key(&number);
         let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
         // What a holder has been sent meanwhile by somebody else; but a newer term may begin earlier.
@@ -327,6 +331,10 @@ impl Coop {
         }
         // Whoever has voted takes nothing more from the hub of the old term.
         if room.is_fenced() && batch.entries.term <= room.term() && room.hub == *peer {
+            return;
+        }
+        if is_full {
+            self.refollow_later(number);
             return;
         }
         let before = room.size();
@@ -435,7 +443,10 @@ impl Coop {
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
         if may_wait && room.is_some_and(|room| room.size() != room.durable()) {
-            self.after.push(After::PeerFetchGroup { connection, fetch });
+            // While the disk is full, whoever asked hears in time from its own co-op that this one does not answer.
+            if !self.is_full() {
+                self.after.push(After::PeerFetchGroup { connection, fetch });
+            }
             return;
         }
         let group = room.and_then(|room| room.group(&fetch.invite, self.wall));

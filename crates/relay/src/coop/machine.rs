@@ -9,6 +9,7 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{
     AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, UnixSeconds,
 };
+use kith_protocol::limits::BACKLOG_MAX;
 use kith_protocol::member::{Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, Write};
 
@@ -76,7 +77,9 @@ pub struct Coop {
     lazy_since: Option<Millis>,
     pub(super) dirty: Vec<RoomNumber>,
     pub(super) after: Vec<After>,
-    in_flight: Option<(Vec<Write>, Vec<After>)>,
+    pub(super) in_flight: Option<(Vec<Write>, Vec<After>)>,
+    /// While the disk is full: when the next attempt is due.
+    pub(super) full_until: Option<Millis>,
     pub(super) readers: BTreeMap<u64, Reader>,
     pub(super) next_read: u64,
     pub(super) draining: bool,
@@ -123,6 +126,7 @@ impl Coop {
             dirty: Vec::new(),
             after: Vec::new(),
             in_flight: None,
+            full_until: None,
             readers: BTreeMap::new(),
             next_read: 1,
             draining: false,
@@ -199,9 +203,11 @@ impl Coop {
         let refollow = self.refollow.values().copied();
         let links = self.links.values().map(Link::poll_deadline);
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
-        let lazy = self.lazy_since.map(|since| Millis(since.0 + LAZY_WRITE_MS));
+        let may_commit = self.in_flight.is_none() && !self.is_full();
+        let lazy = self.lazy_since.filter(|_| may_commit).map(|since| Millis(since.0 + LAZY_WRITE_MS));
         let elections = self.elections.poll_deadline();
-        sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at).chain(elections).min()
+        let deadlines = sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at);
+        deadlines.chain(elections).chain(self.full_deadline()).min()
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -231,7 +237,7 @@ impl Coop {
     pub fn poll_commit(&mut self) -> Option<Vec<Write>> {
         let lazy_due = self.lazy_since.is_some_and(|since| self.now.0 >= since.0 + LAZY_WRITE_MS);
         let idle = self.writes.is_empty() && self.dirty.is_empty() && self.after.is_empty() && !lazy_due;
-        if self.in_flight.is_some() || idle {
+        if self.in_flight.is_some() || idle || self.full_until.is_some_and(|at| self.now < at) {
             return None;
         }
         let mut writes = std::mem::take(&mut self.writes);
@@ -252,22 +258,13 @@ impl Coop {
 
     fn handle_committed(&mut self) {
         let Some((_, after)) = self.in_flight.take() else { return };
+        self.full_until = None;
         for action in after {
             self.act(action);
         }
     }
 
-    /// The transaction comes again when there is room; until then nothing new is acknowledged.
-    fn handle_disk_full(&mut self) {
-        if let Some((writes, after)) = self.in_flight.take() {
-            let newer = std::mem::replace(&mut self.writes, writes);
-            self.writes.extend(newer);
-            let newer = std::mem::replace(&mut self.after, after);
-            self.after.extend(newer);
-        }
-    }
-
-    fn act(&mut self, action: After) {
+    pub(super) fn act(&mut self, action: After) {
         match action {
             After::Effect(effect) => self.effects.push_back(effect),
             After::Grown(committed) => {
@@ -320,9 +317,10 @@ impl Coop {
         }
     }
 
-    /// Things that wait for a commit: when they are many, whoever drives the machine takes no further input.
-    pub fn backlog(&self) -> usize {
-        self.writes.len() + self.after.len() + self.rooms_staged()
+    /// Whether there is room for further inputs: when much waits for a commit, they wait outside. While the disk is full
+    /// nothing is added to what waits.
+    pub fn takes_input(&self) -> bool {
+        self.is_full() || self.writes.len() + self.after.len() + self.rooms_staged() < BACKLOG_MAX
     }
 
     fn rooms_staged(&self) -> usize {

@@ -69,7 +69,11 @@ impl Coop {
         if let Err(wait_ms) = admitted {
             return self.refuse_late(connection, frame, wait_ms);
         }
+        let refused = frame.as_ref().is_ok_and(|frame| self.refuse_while_full(connection, frame));
         match (frame, identity) {
+            // The next connection tries again.
+            (Ok(_), None) if refused => self.close_member(connection),
+            (Ok(_), _) if refused => {}
             (Err(error), Some(_)) => self.refuse(connection, error.code(), &error.to_string(), 0),
             (Err(error), None) => {
                 self.refuse(connection, error.code(), &error.to_string(), 0);
@@ -158,8 +162,9 @@ impl Coop {
         if let Some(session) = self.sessions.get_mut(&connection) {
             session.syncing = true;
         }
-        // A cursor that the device told a moment ago, perhaps on another connection, counts.
-        if self.flush_lazy_writes() {
+        // A cursor that the device told a moment ago, perhaps on another connection, counts. Without room on the disk for
+        // it, the device is sent again what it has.
+        if self.flush_lazy_writes() && !self.is_full() {
             self.after.push(After::ReadCursors { connection, device });
         } else {
             self.read(Reader::Cursors { connection }, Read::Cursors { device });
@@ -414,13 +419,18 @@ impl Coop {
         let mut id = EntryId { sender: join.pseudonym, counter: Counter { device: identity.device_number, number: 0 } };
         id.counter.number = room.log().map_or(0, |log| log.last_counter(&id)) + 1;
         // A join that was taken before is not taken again: the device reads on from where it stood.
-        if !room.is_member(&join.pseudonym) {
+        let is_in = room.is_member(&join.pseudonym);
+        if !is_in {
             let submission =
                 Submission { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body: join.commit, group_info: join.group_info };
             self.submit(connection, number, submission, Some(join.request))?;
         }
         self.write(Write::ResetCursor { device: identity.device, room: number, next: join.from });
         self.reply_after_commit(connection, &ToMember::RoomNumber { request: join.request, room: join.room, number });
+        if is_in {
+            // What this session was sent before it knew the room's number, the device could not place.
+            self.after.push(After::Subscribe { connection, room: number, from: join.from });
+        }
         Ok(())
     }
 

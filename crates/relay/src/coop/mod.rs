@@ -13,6 +13,7 @@ pub mod agreements;
 pub mod driver;
 mod elections;
 mod feed;
+mod full;
 mod holders;
 mod links;
 pub mod machine;

@@ -76,6 +76,14 @@ impl Machine {
 
     fn steward(&mut self, request: Request) -> Result<Option<Reply>, String> {
         match request {
+            // To suspend or end is possible even then: it takes effect at once, and is said to be done when it is stored.
+            Request::Invite { .. }
+            | Request::AddNeighbour { .. }
+            | Request::Agreement { act: Act::Propose(_) | Act::Accept { .. } | Act::Resume, .. }
+                if self.is_full() =>
+            {
+                return Err("the disk is full: make room first; the server goes on by itself".to_owned());
+            }
             Request::Invite { key, uses } => {
                 self.invites.insert(key, uses);
                 self.write(Write::PutInvite { key, uses_left: uses });

@@ -143,13 +143,16 @@ pub enum Effect {
         connection: ConnectionId,
         bytes: Bytes,
     },
-    CloseLink {
+    /// The other end of a link is a neighbour.
+    LinkKnown {
         connection: ConnectionId,
     },
-    /// The other end of a link is known to be a neighbour; or the link is up.
-    LinkStage {
+    /// Both sides have signed: whoever dialled it dials again at once if it is lost.
+    LinkUp {
         connection: ConnectionId,
-        up: bool,
+    },
+    CloseLink {
+        connection: ConnectionId,
     },
     Read {
         id: u64,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::ids::{CoopName, PublicKey};
+use kith_protocol::limits::MARKS_MAX;
 use kith_protocol::log::checkpoint::{Attestation, CheckpointError, Mark};
 
 /// Checkpoints that can still be marked. A mirror that is further behind marks a later one.
@@ -63,8 +64,7 @@ impl Ledger {
             attestation.checkpoint.verify_held(key, signature)?;
             note_held(&mut self.held, &mark.coop, size);
         }
-        attestation.marks.retain(|known| known.coop != mark.coop);
-        attestation.marks.push(mark);
+        put(&mut attestation.marks, mark);
         Ok(Some(attestation))
     }
 
@@ -72,8 +72,7 @@ impl Ledger {
     pub fn mark_own(&mut self, size: u64, mark: Mark) {
         if let Some(attestation) = self.recent.iter_mut().rev().find(|recent| recent.checkpoint.size == size) {
             note_held(&mut self.held, &mark.coop, size);
-            attestation.marks.retain(|known| known.coop != mark.coop);
-            attestation.marks.push(mark);
+            put(&mut attestation.marks, mark);
         }
     }
 
@@ -104,6 +103,15 @@ impl Ledger {
 
     pub fn held(&self) -> impl Iterator<Item = (&CoopName, u64)> {
         self.held.iter().map(|(name, size)| (name, *size))
+    }
+}
+
+/// One mark for each co-op. What does not fit into an attestation stays out of it; how far its co-op holds the log is
+/// noted all the same.
+fn put(marks: &mut Vec<Mark>, mark: Mark) {
+    marks.retain(|known| known.coop != mark.coop);
+    if marks.len() < MARKS_MAX {
+        marks.push(mark);
     }
 }
 
@@ -141,6 +149,21 @@ mod tests {
         assert_eq!(ledger.best().unwrap().checkpoint.size, 2);
         assert_eq!(ledger.held().collect::<Vec<_>>(), [(&birch, 2)]);
         assert!(ledger.mark(9, held(9), &mirror.public()).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_marks_of_a_checkpoint_are_bounded() {
+        let mut ledger = Ledger::default();
+        ledger.push(attestation(1));
+        let mark = |i: usize| Mark { coop: format!("c{i}.test").parse().unwrap(), cosignature: None, held: None };
+        (0..MARKS_MAX + 1).for_each(|i| ledger.mark_own(1, mark(i)));
+        for again in [0, MARKS_MAX + 1] {
+            assert!(ledger.mark(1, mark(again), &SecretKey::from_seed([2; 32]).public()).unwrap().is_some());
+        }
+        let marks = &ledger.latest().unwrap().marks;
+        assert_eq!(marks.len(), MARKS_MAX);
+        assert!(marks.contains(&mark(0)) && !marks.contains(&mark(MARKS_MAX)));
+        assert_eq!(ledger.held().count(), MARKS_MAX + 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
 use kith_protocol::judge::{CommitFacts, EntryFacts, Refusal, RoomFacts, Standing, What, judge};
-use kith_protocol::limits::{DEVICES_MAX, SENDERS_MAX, TERMS_MAX};
+use kith_protocol::limits::{DEVICES_MAX, LEAVES_MAX, SENDERS_MAX, TERMS_MAX, TREE_BYTES_MAX};
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::merkle::Frontier;
@@ -34,6 +34,8 @@ pub enum EntryError {
     Body,
     #[error("the room is full")]
     Full,
+    #[error("too many members have left since the room's last commit")]
+    Leaves,
     #[error(transparent)]
     Succession(#[from] SuccessionError),
 }
@@ -43,10 +45,13 @@ impl EntryError {
         match self {
             Self::Refused(refusal) => refusal.code(),
             Self::View(ViewError::Certificate) => Code::BadCertificate,
+            Self::View(ViewError::Tree) => Code::TooLarge,
             Self::View(_) => Code::InvalidCommit,
             Self::Succession(_) => Code::BadProof,
             Self::Body => Code::Malformed,
             Self::Full => Code::TooLarge,
+            // The next commit takes the leaves out.
+            Self::Leaves => Code::Busy,
         }
     }
 }
@@ -300,6 +305,9 @@ impl Log {
             }
             Kind::Leave => {
                 judge(self, &facts(What::Leave))?;
+                if self.leaves().len() >= LEAVES_MAX {
+                    return Err(EntryError::Leaves);
+                }
                 self.check_leave(id, body)?;
                 Ok(Effect::Leave)
             }
@@ -392,13 +400,14 @@ impl Log {
     /// Merges a commit into the view. On an error nothing has changed.
     pub fn merge(&mut self, staged: Staged, group_info: &Bytes) -> Result<(), ViewError> {
         let facts = staged.facts.clone();
-        let merged = self.view()?.merge(staged, group_info);
-        if let Err(error) = merged {
+        let view = self.view()?;
+        let merged = view.merge(staged, group_info);
+        let (tree, epoch) = (view.tree_bytes(), view.epoch());
+        let fits = if tree.len() <= TREE_BYTES_MAX { Ok(()) } else { Err(ViewError::Tree) };
+        if let Err(error) = merged.and(fits) {
             self.view = None;
             return Err(error);
         }
-        let view = self.view()?;
-        let (tree, epoch) = (view.tree_bytes(), view.epoch());
         self.tree = tree.into();
         self.short_tree = OnceLock::new();
         self.epoch = Epoch(epoch);

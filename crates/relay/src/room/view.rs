@@ -30,6 +30,8 @@ pub enum ViewError {
     Context,
     #[error("the GroupInfo is not the one that the commit makes")]
     GroupInfo,
+    #[error("the room has as many members as its ratchet tree may hold")]
+    Tree,
 }
 
 pub struct GroupView {

@@ -1,11 +1,11 @@
-//! Logs that are cut where a newer term goes on, and votes.
+//! Logs that are cut where a newer term goes on, votes, and rooms that are not there.
 
 use bytes::Bytes;
 use kith_protocol::ids::{DeviceHandle, RoomNumber, Seq};
 use kith_protocol::log::merkle::Frontier;
 
-use super::{append, assert_misused, grown, rows, text};
-use crate::{Store, Truncate, Write};
+use super::{append, assert_misused, entry_id, everything, grown, rows, text};
+use crate::{RoomState, Store, Truncate, Write};
 
 fn cut(room: u32, size: u64) -> Truncate {
     let text = |what| Bytes::from(format!("{what} at {size}"));
@@ -63,4 +63,18 @@ pub async fn a_vote_stays(store: &impl Store) {
     store.commit(vec![vote("second")]).await.expect("a vote");
     store.commit(vec![Write::Truncate(cut(1, 2))]).await.expect("a cut");
     assert_eq!(store.room_state(room).await.expect("a state").vote, Some(Bytes::from_static(b"second")));
+}
+
+/// Reading an unknown room is no error; writing to it is misuse, except that dropping what is not there is done.
+pub async fn unknown_rooms_are_empty(store: &impl Store) {
+    let (room, device) = (RoomNumber(7), DeviceHandle(1));
+    let all = everything(store).await;
+    assert_eq!(all.states[7], RoomState::default());
+    assert_eq!((&all.entries[7], &all.headers[7], &all.pending[7]), (&vec![], &vec![], &vec![]));
+    assert_eq!(all.nodes[7], [None, None]);
+    assert_misused(store, vec![Write::PutMarked { room, attestation: text(1) }]).await;
+    assert_misused(store, vec![Write::PutPending { room, id: entry_id(1), submission: text(1) }]).await;
+    assert_misused(store, vec![Write::SetCursor { device, room, next: Seq(1) }]).await;
+    assert_misused(store, vec![Write::ResetCursor { device, room, next: Seq(1) }]).await;
+    store.commit(vec![Write::DropPending { room, id: entry_id(1) }]).await.expect("nothing to drop");
 }
