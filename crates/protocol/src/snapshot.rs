@@ -51,4 +51,6 @@ pub struct Sender {
     pub coop: CoopName,
     /// While it has left and its leaf still stands.
     pub leave: Option<SignedLeave>,
+    /// The commit that last took its leaf out.
+    pub out_at: Option<Seq>,
 }

@@ -17,7 +17,9 @@ use kith_protocol::log::merkle::{
     verify_consistency, verify_inclusion,
 };
 
-pub use cuts::{a_cut_is_within_the_log, a_log_is_cut_with_its_state, a_vote_stays, unknown_rooms_are_empty};
+pub use cuts::{
+    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, a_vote_stays, unknown_rooms_are_empty,
+};
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
 
@@ -35,11 +37,11 @@ macro_rules! conformance {
             one_bad_write_undoes_its_list,
             an_empty_list_is_nothing,
             numbers_and_ids_of_rooms_are_new,
-            only_an_empty_room_can_be_dropped,
             a_rooms_state_follows_its_log,
             a_log_is_cut_with_its_state,
             a_cut_is_within_the_log,
             a_vote_stays,
+            a_dropped_room_leaves_nothing,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
             pending_entries_keep_their_order,
@@ -296,30 +298,6 @@ pub async fn numbers_and_ids_of_rooms_are_new(store: &impl Store) {
     assert_eq!(store.rooms().await.expect("rooms"), expected);
     assert_misused(store, vec![Write::PutRoom { number: RoomNumber(1), id: room_id(7), hub: coop("b.example") }]).await;
     assert_misused(store, vec![Write::PutRoom { number: RoomNumber(7), id: room_id(1), hub: coop("b.example") }]).await;
-}
-
-/// With what belongs to it; its number and id are free again.
-pub async fn only_an_empty_room_can_be_dropped(store: &impl Store) {
-    grown(store, 1, text).await;
-    let (room, device) = (RoomNumber(2), DeviceHandle(1));
-    store.commit(vec![put_room(2)]).await.expect("a room");
-    store
-        .commit(vec![
-            Write::PutPending { room, id: entry_id(1), submission: text(1) },
-            Write::SetCursor { device, room, next: Seq(4) },
-            Write::SetCursor { device, room: RoomNumber(1), next: Seq(1) },
-        ])
-        .await
-        .expect("what belongs to it");
-    assert_misused(store, vec![Write::DropEmptyRoom { number: RoomNumber(1) }]).await;
-    assert_misused(store, vec![Write::DropEmptyRoom { number: RoomNumber(9) }]).await;
-    store.commit(vec![Write::DropEmptyRoom { number: room }]).await.expect("it is empty");
-    assert_misused(store, vec![Write::DropEmptyRoom { number: room }]).await;
-    assert_eq!(store.rooms().await.expect("rooms").len(), 1);
-    assert!(store.pending_rooms().await.expect("rooms").is_empty());
-    store.commit(vec![put_room(2)]).await.expect("the number is free");
-    assert!(store.pending(room).await.expect("pending").is_empty());
-    assert_eq!(store.cursors(device).await.expect("cursors"), [(RoomNumber(1), Seq(1))]);
 }
 
 /// The group's snapshot and the marks stay until they are replaced; the rest comes with each append.

@@ -204,7 +204,7 @@ mod tests {
     async fn a_misuse_is_told_rather_than_the_fault_after_it() {
         let store = Faulty::new(Memory::new());
         store.fail_next(Fault::AfterApply);
-        let misuse = store.commit(vec![Write::DropEmptyRoom { number: RoomNumber(1) }]).await;
+        let misuse = store.commit(vec![Write::DropRoom { number: RoomNumber(1) }]).await;
         assert!(matches!(misuse, Err(StoreError::Misused(_))));
     }
 }

@@ -88,8 +88,9 @@ pub enum Write {
         id: RoomId,
         hub: Coop,
     },
-    /// Forgets a room that never got an entry, with what is pending for it.
-    DropEmptyRoom {
+    /// Forgets a room with its log and everything else that belongs to it: nobody here has a part in it. Its number and id are
+    /// free again.
+    DropRoom {
         number: RoomNumber,
     },
     Append(Append),

@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) const UNKNOWN_ROOM: StoreError = StoreError::Misused("there is no such room");
 pub(crate) const ROOM_NOT_NEW: StoreError = StoreError::Misused("the room's number or id is taken");
-pub(crate) const ROOM_NOT_EMPTY: StoreError = StoreError::Misused("only a room without entries can be dropped");
+pub(crate) const NO_ROOM: StoreError = StoreError::Misused("there is no such room to drop");
 pub(crate) const WRONG_FIRST: StoreError = StoreError::Misused("an append must begin where the room's log ends");
 pub(crate) const WRONG_CUT: StoreError = StoreError::Misused("a log can be cut only within what it has");
 pub(crate) const NO_LOG: StoreError = StoreError::Misused("a room without entries has no checkpoint to mark");
@@ -62,7 +62,7 @@ pub(crate) fn check_sizes(write: &Write) -> Result<()> {
         Write::PutPending { submission, .. } => fits(submission),
         Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX && fits(&row.agreement),
         Write::PutRoom { .. }
-        | Write::DropEmptyRoom { .. }
+        | Write::DropRoom { .. }
         | Write::DropPending { .. }
         | Write::PutInvite { .. }
         | Write::PutDevice(_)
@@ -155,7 +155,7 @@ impl Tables {
     fn apply(&mut self, write: Write, changes: &mut Vec<Change>) -> Result<()> {
         match write {
             Write::PutRoom { number, id, hub } => self.put_room(number, id, hub)?,
-            Write::DropEmptyRoom { number } => self.drop_empty_room(number)?,
+            Write::DropRoom { number } => changes.push(self.drop_room(number)?),
             Write::Append(append) => changes.push(self.append(append)?),
             Write::Truncate(truncate) => changes.push(self.truncate(truncate)?),
             Write::PutVote { room, vote } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.vote = Some(vote),
@@ -200,15 +200,12 @@ impl Tables {
         Ok(())
     }
 
-    fn drop_empty_room(&mut self, number: RoomNumber) -> Result<()> {
-        if self.rooms.get(&number).is_none_or(|room| room.size > Seq(0)) {
-            return Err(ROOM_NOT_EMPTY);
-        }
-        self.rooms.remove(&number);
+    fn drop_room(&mut self, number: RoomNumber) -> Result<Change> {
+        self.rooms.remove(&number).ok_or(NO_ROOM)?;
         self.pending.remove(&number);
         // The number may come to mean another room.
         self.cursors.retain(|(_, room), _| *room != number);
-        Ok(())
+        Ok(Change::Truncate(number, Seq(0)))
     }
 
     fn truncate(&mut self, truncate: Truncate) -> Result<Change> {

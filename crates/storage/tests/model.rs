@@ -6,7 +6,7 @@ use kith_protocol::log::merkle::Frontier;
 use kith_storage::conformance::{everything, rows};
 use kith_storage::memory::Memory;
 use kith_storage::sqlite::Sqlite;
-use kith_storage::{Append, DeviceRow, MembershipRow, NeighbourRow, RoomLog, StoreError, Write, Writer};
+use kith_storage::{Append, DeviceRow, MembershipRow, NeighbourRow, RoomLog, StoreError, Truncate, Write, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -16,6 +16,8 @@ use proptest::test_runner::TestCaseError;
 #[derive(Debug, Clone)]
 enum Step {
     Append { room: u32, rows: usize, off: u64, group: Option<Bytes>, body: Vec<u8> },
+    Cut { room: u32, size: u64, state: Bytes },
+    Drop(u32),
     Other(Write),
 }
 
@@ -41,8 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
     let number = || room().prop_map(RoomNumber);
     let other = prop_oneof![
         4 => (room(), 1u8..4, coop()).prop_map(|(number, id, hub)| Write::PutRoom { number: RoomNumber(number), id: RoomId([id; 32]), hub }),
-        1 => number().prop_map(|number| Write::DropEmptyRoom { number }),
         1 => (number(), small_bytes()).prop_map(|(room, attestation)| Write::PutMarked { room, attestation }),
+        1 => (number(), small_bytes()).prop_map(|(room, vote)| Write::PutVote { room, vote }),
         2 => (number(), entry_id(), small_bytes()).prop_map(|(room, id, submission)| Write::PutPending { room, id, submission }),
         1 => (number(), entry_id()).prop_map(|(room, id)| Write::DropPending { room, id }),
         1 => (0u8..3, any::<u32>()).prop_map(|(key, uses_left)| Write::PutInvite { key: PublicKey([key; 32]), uses_left }),
@@ -63,13 +65,25 @@ fn step() -> impl Strategy<Value = Step> {
     let off = prop_oneof![30 => Just(0u64), 1 => Just(1u64)];
     let append = (room(), 1usize..6, off, proptest::option::of(small_bytes()), vec(any::<u8>(), 0..100))
         .prop_map(|(room, rows, off, group, body)| Step::Append { room, rows, off, group, body });
-    prop_oneof![2 => append, 5 => other.prop_map(Step::Other)]
+    let cut = (room(), 0u64..8, small_bytes()).prop_map(|(room, size, state)| Step::Cut { room, size, state });
+    prop_oneof![4 => append, 1 => cut, 1 => room().prop_map(Step::Drop), 10 => other.prop_map(Step::Other)]
 }
 
 /// The write of a step, with the log's end as the list so far leaves it.
 fn write_of(step: Step, frontiers: &mut [Frontier; 4]) -> Write {
     match step {
         Step::Other(write) => write,
+        Step::Cut { room, size, state } => {
+            let mut frontier = Frontier::default();
+            rows(&mut frontier, size as usize, |_| Bytes::new());
+            frontiers[room as usize] = frontier;
+            let [snapshot, group, checkpoint] = [0, 1, 2].map(|from| state.slice(from.min(state.len())..));
+            Write::Truncate(Truncate { room: RoomNumber(room), size: Seq(size), snapshot, group, checkpoint })
+        }
+        Step::Drop(room) => {
+            frontiers[room as usize] = Frontier::default();
+            Write::DropRoom { number: RoomNumber(room) }
+        }
         Step::Append { room, rows: count, off, group, body } => {
             let frontier = &mut frontiers[room as usize];
             let first = Seq(frontier.size() + off);

@@ -73,10 +73,12 @@ pub fn hub_of(world: &World, circle: &Circle) -> usize {
     at.unwrap_or(world.members[circle.creator].coop)
 }
 
-/// Members of the room at that co-op keep it in touch with the hub, as far as the hub knows.
-fn is_holder(world: &World, circle: &Circle, name: &CoopName) -> bool {
+/// How much of a log of that size a co-op has when all is told: members of the room there keep it in touch with the hub,
+/// and the commit that takes out the last of them is the last that it is sent. None of it: it never had a member in the
+/// log as it is now; one whose join was cut keeps the beginning that it was sent.
+fn share_of(world: &World, circle: &Circle, name: &CoopName, size: u64) -> u64 {
     let hub = world.coops[hub_of(world, circle)].room(&circle.id);
-    hub.and_then(|room| room.log()).is_some_and(|log| log.has_leaf_of(name))
+    hub.and_then(|room| room.log()).map_or(0, |log| log.end_for(name)).min(size)
 }
 
 /// Why a world is not at rest; `None`: it is.
@@ -93,8 +95,10 @@ fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
     let Some(size) = room.map(|room| room.durable()) else { return Some("the hub does not have it".to_owned()) };
     for (at, coop) in world.coops.iter().enumerate() {
         let Some(copy) = coop.room(&circle.id) else { continue };
-        if (copy.durable() != size && is_holder(world, circle, &coop.id.name)) || copy.size() != copy.durable() {
-            return Some(format!("co-op {at} has {} entries of {size}", copy.durable()));
+        let share = share_of(world, circle, &coop.id.name, size);
+        let is_of_old_term = share == size && room.is_some_and(|room| room.term() != copy.term());
+        if (copy.durable() != share && share > 0) || is_of_old_term || copy.size() != copy.durable() {
+            return Some(format!("co-op {at} has {} entries of {share}", copy.durable()));
         }
         let pending = coop.store.pending(copy.number).now_or_never().expect("the model never pends").expect("pending");
         if !pending.is_empty() {
@@ -158,7 +162,8 @@ fn one_log(world: &World, circle: &Circle) -> Result<(), Violation> {
     let hub = headers(&world.coops[hub_of(world, circle)].log(&circle.id));
     for (at, coop) in world.coops.iter().enumerate() {
         let log = headers(&coop.log(&circle.id));
-        let is_whole = log.len() == hub.len() || !is_holder(world, circle, &coop.id.name);
+        let share = share_of(world, circle, &coop.id.name, hub.len() as u64);
+        let is_whole = log.len() as u64 == share || share == 0;
         if !is_whole || hub.get(..log.len()) != Some(&log[..]) {
             return no(Check::OneLog, format!("co-op {at} has another log of {} than its hub", short(&circle.id)));
         }

@@ -58,7 +58,7 @@ fn stored(write: &Write) -> Vec<&[u8]> {
         Write::PutVote { vote, .. } => vec![vote],
         Write::PutNeighbour(row) => vec![row.address.as_bytes()],
         Write::PutRoom { .. }
-        | Write::DropEmptyRoom { .. }
+        | Write::DropRoom { .. }
         | Write::DropPending { .. }
         | Write::PutInvite { .. }
         | Write::PutDevice(_)

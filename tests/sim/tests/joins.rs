@@ -170,7 +170,8 @@ fn leaves_that_wait_for_a_commit_are_bounded() {
                 let pseudonym = Pseudonym((0x5000_0000 + i as u128).to_be_bytes());
                 let id = EntryId { sender: pseudonym, counter: Counter { device: 0, number: 1 } };
                 let leave = Some(SignedLeave { id, signature: Signature([1; 64]) });
-                group.senders.push(Sender { pseudonym, standing: Standing::Left, coop: "cedar.test".parse().unwrap(), leave });
+                let coop = "cedar.test".parse().unwrap();
+                group.senders.push(Sender { pseudonym, standing: Standing::Left, coop, leave, out_at: None });
             }
         });
         let (cedar, leaf) = (scene.cedar.1.clone(), SecretKey::from_seed([1; 32]));

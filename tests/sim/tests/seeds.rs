@@ -44,7 +44,20 @@ fn fixed_seeds_hold() {
 /// Found by chance, and each the trace of something that was mended.
 #[test]
 fn seeds_that_failed_once_hold() {
-    for seed in [289_477_183, 289_477_188, 289_477_195, 289_477_208, 289_477_219, 289_477_239, 569_491_478, 569_491_498] {
+    for seed in [
+        289_477_183,
+        289_477_188,
+        289_477_195,
+        289_477_208,
+        289_477_219,
+        289_477_239,
+        569_491_478,
+        569_491_498,
+        43,
+        500_031,
+        895_956_557,
+        2155,
+    ] {
         hold(seed, Plan::of_seed(seed));
     }
 }

@@ -119,9 +119,10 @@ impl Core {
         match self.rooms.get_mut(&link.room) {
             Some(state) => match &state.phase {
                 Phase::Active | Phase::Creating { .. } => return Err(CoreError::AlreadyIn),
-                // A join that is under way goes on, so that a lost answer is found again; a fresh link replaces a failed one.
+                // A join that is under way goes on, so that a lost answer is found again. A fresh link replaces one that failed;
+                // what was handed in may have its place already, and only its own keys can follow from there.
                 Phase::Joining(old) if old.invite_seed == joining.invite_seed => {}
-                Phase::Joining(_) => state.phase = Phase::Joining(joining),
+                Phase::Joining(old) => state.phase = Phase::Joining(Joining { offer: old.offer.clone(), ..joining }),
                 Phase::Gone => {
                     // The same pseudonym, as the co-op knows it; a leaf that was in the room is never used again.
                     if state.joined_at > 0 || state.size > 0 {
@@ -387,6 +388,8 @@ impl Core {
             if *known != certificate.coop.key.0 {
                 return Err("a member's co-op is not the one that the room knows".to_owned());
             }
+            // Whoever leaves before this device is in is known by this tree.
+            state.leaf_keys.insert((certificate.pseudonym.0, certificate.device), Self::key_array(&member.key));
         }
         // Who has left is taken at its own word, as its leaf signed it.
         let left = |leave: &&SignedLeave| {

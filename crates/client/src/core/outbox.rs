@@ -229,6 +229,9 @@ impl Core {
             Some(Ask::Headers(room) | Ask::Watch(room)) => return self.audit_refused(&room, &refused),
             None => self.room_by_number(refused.room),
         };
+        if let Some(room) = room.filter(|room| refused.code == Code::NoSuchRoom && refused.counter == 0 && self.is_leaving(room)) {
+            return self.gone(&room);
+        }
         let Some(room) = room.filter(|_| refused.counter > 0) else {
             if refused.code.is_transient() {
                 self.put_off(&refused);
@@ -241,6 +244,12 @@ impl Core {
             return self.membership_refused(None, &room, &refused);
         }
         self.entry_refused(&room, &refused);
+    }
+
+    /// A server that no longer lets this device read a room which it leaves has heard of the leave.
+    fn is_leaving(&self, room: &RoomId) -> bool {
+        let outbox = self.rooms.get(room).map(|state| &state.outbox);
+        outbox.is_some_and(|items| items.iter().any(|item| matches!(item.intent, Intent::Leave) && item.made.is_some()))
     }
 
     pub(super) fn put_off(&mut self, refused: &Refused) {

@@ -408,6 +408,7 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
                 standing: sender.standing as u32,
                 leave: sender.leave.as_ref().map(leave_to_wire),
                 coop: sender.coop.to_string(),
+                out_at: sender.out_at.map_or(0, |seq| seq.0 + 1),
             })
             .collect(),
         invite_uses: s.invite_uses.iter().map(|(key, numbers)| w::InviteUses { key: bytes_of(&key.0), numbers: numbers.clone() }).collect(),
@@ -432,6 +433,7 @@ pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot
             standing: Standing::from_number(sender.standing).ok_or(DecodeError::Field("standing"))?,
             coop: c::coop_name(&sender.coop)?,
             leave: sender.leave.as_ref().map(leave_from_wire).transpose()?,
+            out_at: c::number(sender.out_at, "sequence number")?.checked_sub(1).map(Seq),
         })
     });
     let uses = s.invite_uses.into_iter().map(|uses| {

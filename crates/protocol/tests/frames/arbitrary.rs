@@ -455,12 +455,15 @@ fn room_context() -> impl Strategy<Value = RoomContext> + Clone {
 
 fn snapshot_sender() -> impl Strategy<Value = Sender> {
     let standing = (0..4u32).prop_map(|number| Standing::from_number(number).unwrap());
-    (pseudonym(), standing, coop_name(), option::of(leave())).prop_map(|(pseudonym, standing, coop, leave)| Sender {
-        pseudonym,
-        standing,
-        coop,
-        leave,
-    })
+    (pseudonym(), standing, coop_name(), option::of(leave()), option::of(number())).prop_map(
+        |(pseudonym, standing, coop, leave, out_at)| Sender {
+            pseudonym,
+            standing,
+            coop,
+            leave,
+            out_at: out_at.and_then(|past| past.checked_sub(1)).map(Seq),
+        },
+    )
 }
 
 macro_rules! single {

@@ -377,6 +377,7 @@ pub fn group_snapshot() -> Samples<GroupSnapshot> {
         standing,
         coop: name("alder.test"),
         leave: (standing == Standing::Left).then(|| leave(fill)),
+        out_at: (standing == Standing::Removed).then_some(Seq(40)),
     };
     let snapshot = GroupSnapshot {
         creation: bytes("creation"),

@@ -48,6 +48,11 @@ pub struct Elections {
 }
 
 impl Elections {
+    pub fn forget(&mut self, room: RoomNumber) {
+        self.candidacies.remove(&room);
+        self.due.remove(&room);
+    }
+
     pub fn poll_deadline(&self) -> Option<Millis> {
         self.due.values().copied().chain(self.candidacies.values().map(|candidacy| candidacy.until)).min()
     }
@@ -74,9 +79,10 @@ impl Coop {
         }
     }
 
-    /// This co-op will call for votes after that time, unless the room has a hub by then. Voters take their turns.
+    /// This co-op will call for votes after that time, unless the room has a hub by then. Voters take their turns; a co-op
+    /// that is none asks them whether they have seated another.
     fn watch_hub(&mut self, number: RoomNumber, wait_ms: u64) {
-        let Some(room) = self.rooms.get(&number).filter(|room| room.may_order()) else { return };
+        let Some(room) = self.rooms.get(&number).filter(|room| room.log().is_some()) else { return };
         let hub = room.hub.name.clone();
         let names = room.electorate().map(|voters| voters.after.names).unwrap_or_default();
         let mut others: Vec<&CoopName> = names.iter().filter(|name| **name != hub).collect();
@@ -108,9 +114,13 @@ impl Coop {
 
     /// This co-op offers itself as hub.
     fn stand(&mut self, number: RoomNumber) {
-        let Some(room) = self.rooms.get(&number).filter(|room| room.may_order()) else { return };
+        let Some(room) = self.rooms.get(&number) else { return };
         if !self.has_lost_hub(number, HUB_SILENCE_MS) || self.elections.candidacies.contains_key(&number) {
             return;
+        }
+        if !room.may_order() {
+            self.tell_status_of(number);
+            return self.watch_hub(number, HUB_SILENCE_MS);
         }
         if !room.is_settled() || room.last_checkpoint().is_none() {
             return self.watch_hub(number, CANDIDACY_MS);

@@ -224,9 +224,13 @@ impl Coop {
     /// A queue was full: the session lags, and reads on from what it missed once the queue has drained.
     pub(super) fn undelivered(&mut self, connection: ConnectionId, number: RoomNumber, first: Seq) {
         let Some(session) = self.sessions.get_mut(&connection) else { return };
-        if let Some(subscription) = session.subscriptions.get_mut(&number) {
-            subscription.next = if subscription.lagging { subscription.next.min(first) } else { first };
-            subscription.lagging = true;
+        match session.subscriptions.get_mut(&number) {
+            Some(subscription) => {
+                subscription.next = if subscription.lagging { subscription.next.min(first) } else { first };
+                subscription.lagging = true;
+            }
+            // It missed that it is out of the room. What it hands in again on its next connection tells it.
+            None => self.close_member(connection),
         }
     }
 
@@ -320,21 +324,15 @@ impl Coop {
 
     pub(super) fn feed(&mut self, peer: &CoopName, number: RoomNumber, fresh: Option<&[(Header, LogRow)]>) {
         let Some(room) = self.rooms.get(&number) else { return };
-        let durable = room.durable();
-        let allowed = self.may_hold(number, peer);
+        let end = self.end_for(number, peer);
         let key = (peer.clone(), number);
-        if !allowed {
-            // The very entries that took its last leaf out are the last that it is sent.
-            let sent = self.feeds.get(&key).and_then(|feed| feed.sent.as_ref()).map(|sent| Seq(sent.size()));
-            if let Some(rows) = fresh.filter(|rows| rows.first().map(|(header, _)| header.seq) == sent) {
-                let rows = rows.to_vec();
-                self.send_batch(peer, number, &rows);
-            }
+        let durable = room.durable().min(end);
+        let Some(feed) = self.feeds.get_mut(&key) else { return };
+        let Some(next) = feed.sent.as_ref().map(|sent| Seq(sent.size())) else { return };
+        if next.0 >= end {
             self.feeds.remove(&key);
             return;
         }
-        let Some(feed) = self.feeds.get_mut(&key) else { return };
-        let Some(next) = feed.sent.as_ref().map(|sent| Seq(sent.size())) else { return };
         if feed.reading || next.0 >= durable || feed.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
             return;
         }
@@ -342,7 +340,8 @@ impl Coop {
             let bytes: usize = rows.iter().map(|(_, row)| row.body.len()).sum();
             let follows = rows.first().is_some_and(|(header, _)| header.seq == next);
             let is_one_term = rows.first().map(|(header, _)| header.term) == rows.last().map(|(header, _)| header.term);
-            follows && is_one_term && rows.len() <= BATCH_ENTRIES_MAX && bytes <= BATCH_BYTES_MAX
+            let is_for_them = rows.last().is_some_and(|(header, _)| header.seq.0 < end);
+            follows && is_for_them && is_one_term && rows.len() <= BATCH_ENTRIES_MAX && bytes <= BATCH_BYTES_MAX
         });
         match fits {
             Some(rows) => {
@@ -365,7 +364,8 @@ impl Coop {
         let is_next = feed.sent.as_ref().is_some_and(|sent| sent.size() == from.0);
         match parse_rows(rows).filter(|rows| !rows.is_empty()) {
             Some(rows) if is_next => {
-                let one_term = rows.iter().take_while(|(header, _)| header.term == rows[0].0.term).count();
+                let end = self.end_for(number, peer);
+                let one_term = rows.iter().take_while(|(header, _)| header.term == rows[0].0.term && header.seq.0 < end).count();
                 self.send_batch(peer, number, &rows[..one_term]);
                 self.feed(peer, number, None);
             }

@@ -39,11 +39,15 @@ impl Coop {
         self.refollow.insert(number, Millis(self.now.0 + REFOLLOW_MS));
     }
 
-    /// Whether a co-op may be sent a room: it has members in it, or a vote, and what was agreed with it covers the room.
+    /// Whether a co-op may be sent a room as it grows: it has members in it, or a vote.
     pub(super) fn may_hold(&self, number: RoomNumber, peer: &CoopName) -> bool {
-        let covered = self.rooms.get(&number).is_some_and(|room| self.neighbours.covers(peer, &room.id, self.wall));
-        let log = self.rooms.get(&number).and_then(|room| room.log());
-        covered && log.is_some_and(|log| log.has_leaf_of(peer) || log.electorate().counts(peer))
+        self.end_for(number, peer) == u64::MAX
+    }
+
+    /// How far a co-op may be sent a room: not at all if what was agreed with it does not cover the room.
+    pub(super) fn end_for(&self, number: RoomNumber, peer: &CoopName) -> u64 {
+        let room = self.rooms.get(&number).filter(|room| self.neighbours.covers(peer, &room.id, self.wall));
+        room.and_then(|room| room.log()).map_or(0, |log| log.end_for(peer))
     }
 
     /// Tells a neighbour how far this co-op has the rooms that both hold.
@@ -74,8 +78,14 @@ impl Coop {
 
     /// A holder says how far it has a room.
     pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, term: Term, size: u64) {
-        let Some(number) = self.room_numbers.get(id).copied().filter(|number| self.may_hold(*number, peer)) else { return };
+        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        if !self.may_hold(number, peer) {
+            return self.tell_stranger(peer, number, term);
+        }
         let Some(room) = self.rooms.get_mut(&number) else { return };
+        if size == 0 && term > room.term() {
+            return self.disowned(number, peer);
+        }
         let was_settled = room.is_settled();
         room.compare(peer, term, size);
         let (mine, is_hub, hub) = ((room.term(), room.durable()), room.is_hub(), room.hub.name.clone());
@@ -94,6 +104,20 @@ impl Coop {
         }
         if settles && is_hub {
             self.order_pending(number);
+        }
+    }
+
+    /// Whoever names a room was shown it: it hears that a term has ended in which it had no part that counts.
+    pub(super) fn tell_stranger(&mut self, peer: &CoopName, number: RoomNumber, term: Term) {
+        let Some(room) = self.rooms.get(&number).filter(|room| room.term() > term) else { return };
+        let (id, term) = (room.id, room.term());
+        let is_covered = self.neighbours.covers(peer, &id, self.wall);
+        if is_covered
+            && self.end_for(number, peer) == 0
+            && let Some((connection, link)) = self.link_to(peer)
+        {
+            link.status(id, term, 0);
+            self.pump_link(connection);
         }
     }
 

@@ -290,17 +290,15 @@ impl Coop {
         }
         let never_began = self.rooms.get(&number).is_some_and(|room| room.log().is_none());
         if never_began && self.outbox.is_empty(number) {
-            self.write(Write::DropEmptyRoom { number });
-            self.outbox.drop_room(number);
-            self.rooms.remove(&number);
-            self.room_numbers.remove(&id);
+            self.drop_room(number);
         }
     }
 
-    /// A mirror asks for a room. Only co-ops with members in it are told that it exists.
+    /// A mirror asks for a room. Only co-ops with members in it are told that it exists, or those that lack a part of it from
+    /// the time when they had.
     fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq, term: Term) {
         let number = self.room_numbers.get(id).copied();
-        let allowed = number.is_some_and(|number| self.may_hold(number, &peer.name));
+        let allowed = number.is_some_and(|number| self.end_for(number, &peer.name) > from.0);
         let followed = self.feeds.keys().filter(|(name, room)| *name == peer.name && Some(*room) != number).count();
         if allowed && followed >= self.neighbours.rooms_max(&peer.name) {
             if let Some(link) = self.links.get_mut(&connection) {
@@ -316,6 +314,9 @@ impl Coop {
                     link.stop_follower(id);
                     link.refuse(Code::NoSuchRoom, "no such room".to_owned());
                 }
+                if let Some(number) = number {
+                    self.tell_stranger(&peer.name, number, term);
+                }
             }
         }
     }
@@ -325,8 +326,12 @@ impl Coop {
         let (neighbours, is_full) = (&self.neighbours, self.is_full());
         let is_followed = self.following.get(&number) == Some(&peer.name) && !self.rebuilds.contains_key(&number);
         let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
-        // What a holder has been sent meanwhile by somebody else; but a newer term may begin earlier.
+        // It has been sent this meanwhile, by somebody else or before it asked again; but a newer term may begin earlier.
         if batch.entries.first.0 < room.size() && batch.entries.term <= room.term() {
+            let goes_on = batch.entries.first.0 + batch.entries.entries.len() as u64 > room.size();
+            if goes_on {
+                self.follow_room(number);
+            }
             return;
         }
         // Whoever has voted takes nothing more from the hub of the old term.

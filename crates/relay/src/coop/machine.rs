@@ -404,6 +404,14 @@ impl Coop {
         by_encoding
     }
 
+    /// The sessions of the account behind a pseudonym.
+    pub(super) fn sessions_of(&self, room: &RoomId, who: &Pseudonym, device: u16) -> Vec<ConnectionId> {
+        let Some(account) = self.accounts.get(&(*room, *who)) else { return Vec::new() };
+        let is_author =
+            |session: &&Session| session.identity.is_some_and(|identity| identity.account == *account && identity.device_number == device);
+        self.sessions.values().filter(is_author).map(|session| session.connection).collect()
+    }
+
     pub fn rooms(&self) -> impl Iterator<Item = &Room> {
         self.rooms.values()
     }

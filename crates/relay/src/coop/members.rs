@@ -195,8 +195,15 @@ impl Coop {
     fn authenticated_frame(&mut self, connection: ConnectionId, identity: Identity, frame: ToServer) {
         let outcome = match frame {
             ToServer::Register { .. } | ToServer::Authenticate { .. } => Err((0, no(Code::Malformed, "already authenticated"))),
-            ToServer::Cursor { room, next } => self.cursor(identity, room, next).map_err(|no| (0, no)),
-            ToServer::Open { room, from } => self.open(connection, identity, room, from).map_err(|no| (0, no)),
+            ToServer::Cursor { room, next } => {
+                self.cursor(identity, room, next).unwrap_or_else(|(code, why)| self.refuse_entry(connection, room, 0, code, &why, 0));
+                Ok(())
+            }
+            ToServer::Open { room, from } => {
+                let opened = self.open(connection, identity, room, from);
+                opened.unwrap_or_else(|(code, why)| self.refuse_entry(connection, room, 0, code, &why, 0));
+                Ok(())
+            }
             ToServer::Send(send) => {
                 self.send(connection, identity, send);
                 Ok(())
@@ -389,7 +396,8 @@ impl Coop {
             return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
         }
         let number = self.room_numbers.get(&fetch.room).copied();
-        match number.and_then(|number| self.rooms.get(&number)).filter(|room| room.log().is_some()) {
+        let is_live = number.is_some_and(|number| self.has_part(number));
+        match number.and_then(|number| self.rooms.get(&number)).filter(|room| is_live && room.log().is_some()) {
             Some(room) if room.size() != room.durable() && may_wait => {
                 self.after.push(After::FetchGroup { connection, fetch });
             }
@@ -404,6 +412,9 @@ impl Coop {
     fn join(&mut self, connection: ConnectionId, identity: Identity, join: Join) -> Result<(), No> {
         if self.pseudonym(identity.account, &join.room) != Some(join.pseudonym) {
             return Err(no(Code::Forbidden, "get a certificate for that room first"));
+        }
+        if let Some(number) = self.room_numbers.get(&join.room).copied().filter(|number| !self.has_part(*number)) {
+            self.drop_room(number);
         }
         let number = match self.room_numbers.get(&join.room).copied() {
             Some(number) => number,
@@ -481,13 +492,5 @@ impl Coop {
         }
         let sessions = &self.sessions;
         self.watchers.retain(|connection| sessions.get(connection).is_some_and(|session| !session.watches.is_empty()));
-    }
-
-    /// The sessions of the account behind a pseudonym.
-    pub(super) fn sessions_of(&self, room: &RoomId, who: &Pseudonym, device: u16) -> Vec<ConnectionId> {
-        let Some(account) = self.accounts.get(&(*room, *who)) else { return Vec::new() };
-        let is_author =
-            |session: &&Session| session.identity.is_some_and(|identity| identity.account == *account && identity.device_number == device);
-        self.sessions.values().filter(is_author).map(|session| session.connection).collect()
     }
 }

@@ -19,6 +19,7 @@ mod links;
 pub mod machine;
 mod members;
 mod outbox;
+mod parting;
 mod provisional;
 mod rebuild;
 pub mod status;

@@ -79,7 +79,7 @@ impl Coop {
 
     /// Entries that a neighbour lacks in the rooms that this co-op orders, and for how long the oldest.
     fn behind(&self, name: &CoopName) -> (u64, u64) {
-        let mirrored = |room: &&Room| room.is_hub() && room.log().is_some_and(|log| log.has_leaf_of(name));
+        let mirrored = |room: &&Room| room.is_hub() && room.log().is_some_and(|log| log.end_for(name) == u64::MAX);
         self.rooms.values().filter(mirrored).fold((0, 0), |(entries, seconds), room| {
             let lacks = room.durable().saturating_sub(held_by(room, name));
             // After a restart nobody remembers since when: the last entry is the least.

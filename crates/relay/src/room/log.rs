@@ -171,7 +171,7 @@ impl Log {
             epoch: Epoch(0),
             created: creation.created,
             last_time: creation.created,
-            senders: vec![Sender { pseudonym: *sender, standing: Standing::Member, coop: coop.name.clone(), leave: None }],
+            senders: vec![Sender { pseudonym: *sender, standing: Standing::Member, coop: coop.name.clone(), leave: None, out_at: None }],
             counters: vec![vec![]],
             index: HashMap::from([(*sender, 0)]),
             creation: body.creation.into(),
@@ -280,10 +280,15 @@ impl Log {
         kith_protocol::room::coops_of(members.map(|sender| &sender.coop))
     }
 
-    /// Whether a co-op still has somebody in the tree: a member, or one who has left and whose leaf still stands.
-    pub fn has_leaf_of(&self, coop: &CoopName) -> bool {
+    /// How far a co-op may be sent the log: without end while it has a vote, or somebody in the tree (a member, or one who
+    /// has left and whose leaf still stands); else up to the commit that took its last leaf out; else not at all.
+    pub fn end_for(&self, coop: &CoopName) -> u64 {
         let stands = |sender: &Sender| matches!(sender.standing, Standing::Member | Standing::Left);
-        self.senders.iter().any(|sender| stands(sender) && sender.coop == *coop)
+        let its = || self.senders.iter().filter(|sender| sender.coop == *coop);
+        if self.electorate().counts(coop) || its().any(stands) {
+            return u64::MAX;
+        }
+        its().filter_map(|sender| sender.out_at).max().map_or(0, |last| last.0 + 1)
     }
 
     /// The lowest use of an open invite that nobody has taken.
@@ -343,7 +348,7 @@ impl Log {
             Effect::Message => return Ok(false),
             Effect::Leave => self.note_leave(&header.id, body),
             Effect::Commit(staged) => {
-                self.merge(*staged, group_info)?;
+                self.merge(*staged, group_info, header.seq)?;
                 self.last_commit = header.seq;
             }
             Effect::Succession(record) => {
@@ -398,7 +403,7 @@ impl Log {
     }
 
     /// Merges a commit into the view. On an error nothing has changed.
-    pub fn merge(&mut self, staged: Staged, group_info: &Bytes) -> Result<(), ViewError> {
+    pub fn merge(&mut self, staged: Staged, group_info: &Bytes, seq: Seq) -> Result<(), ViewError> {
         let facts = staged.facts.clone();
         let view = self.view()?;
         let merged = view.merge(staged, group_info);
@@ -413,11 +418,11 @@ impl Log {
         self.epoch = Epoch(epoch);
         self.group_info_hash = hash_bytes(group_info);
         self.group_info = group_info.clone();
-        self.note_commit(facts);
+        self.note_commit(facts, seq);
         Ok(())
     }
 
-    fn note_commit(&mut self, facts: CommitFacts) {
+    fn note_commit(&mut self, facts: CommitFacts, seq: Seq) {
         self.voters_before = self.context.voters.clone();
         if let Some(context) = facts.new_context {
             self.context = context;
@@ -425,6 +430,7 @@ impl Log {
         for who in &facts.removes {
             if let Some(index) = self.index_of(who) {
                 let sender = &mut self.senders[index as usize];
+                sender.out_at = Some(seq);
                 // Whoever left by itself may come back by a new invite; whoever was removed may not.
                 sender.standing = if sender.standing == Standing::Left { Standing::Unknown } else { Standing::Removed };
             }
@@ -453,7 +459,7 @@ impl Log {
             return index;
         }
         let index = self.senders.len() as u32;
-        self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone(), leave: None });
+        self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone(), leave: None, out_at: None });
         self.counters.push(Vec::new());
         self.index.insert(*who, index);
         index

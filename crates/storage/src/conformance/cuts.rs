@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kith_protocol::ids::{DeviceHandle, RoomNumber, Seq};
 use kith_protocol::log::merkle::Frontier;
 
-use super::{append, assert_misused, entry_id, everything, grown, rows, text};
+use super::{append, assert_misused, entry_id, everything, grown, put_room, rows, text};
 use crate::{RoomState, Store, Truncate, Write};
 
 fn cut(room: u32, size: u64) -> Truncate {
@@ -51,6 +51,39 @@ pub async fn a_cut_is_within_the_log(store: &impl Store) {
     let list = vec![Write::Append(append(1, 3, all[3..].to_vec())), Write::Truncate(cut(1, 4))];
     store.commit(list).await.expect("a good commit");
     assert_eq!(store.entries(RoomNumber(1), Seq(0), 99, 9_999).await.expect("a page"), all[..4]);
+}
+
+/// With what belongs to it and came earlier in the list; its number and id are free again, and other rooms stay.
+pub async fn a_dropped_room_leaves_nothing(store: &impl Store) {
+    let (room, device) = (RoomNumber(1), DeviceHandle(1));
+    let (all, _) = grown(store, 3, text).await;
+    let kept = vec![put_room(2), Write::Append(append(2, 0, all.clone())), Write::SetCursor { device, room: RoomNumber(2), next: Seq(2) }];
+    store.commit(kept).await.expect("another room");
+    let before = everything(store).await;
+
+    let mut frontier = Frontier::default();
+    let more = rows(&mut frontier, 4, text);
+    let list = vec![
+        put_room(3),
+        Write::Append(append(3, 0, more)),
+        Write::PutMarked { room: RoomNumber(3), attestation: text(1) },
+        Write::PutVote { room: RoomNumber(3), vote: text(2) },
+        Write::PutPending { room: RoomNumber(3), id: entry_id(1), submission: text(3) },
+        Write::SetCursor { device, room: RoomNumber(3), next: Seq(4) },
+    ];
+    store.commit(list.clone()).await.expect("a room with everything");
+    store.commit(vec![Write::DropRoom { number: RoomNumber(3) }]).await.expect("it is there");
+    assert_eq!(everything(store).await, before);
+    store.commit([list, vec![Write::DropRoom { number: RoomNumber(3) }]].concat()).await.expect("in one list");
+    assert_eq!(everything(store).await, before);
+
+    for number in [3, 9] {
+        assert_misused(store, vec![Write::DropRoom { number: RoomNumber(number) }]).await;
+    }
+    store.commit(vec![put_room(3), Write::Append(append(3, 0, all.clone()))]).await.expect("the number and the id are free");
+    assert_eq!(store.entries(RoomNumber(3), Seq(0), 99, 9_999).await.expect("a page"), all);
+    assert_eq!(store.room_state(RoomNumber(3)).await.expect("a state").vote, None);
+    assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), all);
 }
 
 /// The newest counts, whatever happens to the log.

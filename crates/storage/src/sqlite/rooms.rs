@@ -5,13 +5,19 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use super::convert::{coop_name, id, optional_bytes, room_number};
 use super::error::{on_read, on_write};
-use crate::memory::{NO_LOG, ROOM_NOT_EMPTY, ROOM_NOT_NEW, UNKNOWN_ROOM, WRONG_CUT, WRONG_FIRST};
+use crate::memory::{NO_LOG, NO_ROOM, ROOM_NOT_NEW, UNKNOWN_ROOM, WRONG_CUT, WRONG_FIRST};
 use crate::{Append, Result, RoomRow, RoomState, Truncate};
 
 /// Touches no row when the number or the id is taken.
 const PUT: &str = "INSERT INTO rooms (number, id, hub_name, hub_key, size) VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING";
 /// Takes `pending` and `cursors` with it.
-const DROP_EMPTY: &str = "DELETE FROM rooms WHERE number = ?1 AND size = 0";
+/// What does not go with the room by itself goes first.
+const DROP: [&str; 4] = [
+    "DELETE FROM entries WHERE room = ?1",
+    "DELETE FROM room_groups WHERE room = ?1",
+    "DELETE FROM room_marks WHERE room = ?1",
+    "DELETE FROM rooms WHERE number = ?1",
+];
 const ALL: &str = "SELECT number, id, hub_name, hub_key FROM rooms ORDER BY number";
 
 /// Compare and set: touches no row unless the log ends where the append begins.
@@ -39,9 +45,12 @@ pub(super) async fn put(conn: &mut SqliteConnection, number: RoomNumber, id: Roo
     if done.rows_affected() == 1 { Ok(()) } else { Err(ROOM_NOT_NEW) }
 }
 
-pub(super) async fn drop_empty(conn: &mut SqliteConnection, number: RoomNumber) -> Result<()> {
-    let done = sqlx::query(DROP_EMPTY).bind(number.0).execute(conn).await.map_err(on_write)?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(ROOM_NOT_EMPTY) }
+pub(super) async fn drop(conn: &mut SqliteConnection, number: RoomNumber) -> Result<()> {
+    let mut dropped = 0;
+    for statement in DROP {
+        dropped = sqlx::query(statement).bind(number.0).execute(&mut *conn).await.map_err(on_write)?.rows_affected();
+    }
+    if dropped == 1 { Ok(()) } else { Err(NO_ROOM) }
 }
 
 /// Moves the room on to `end`. The rows themselves are [`super::log`]'s.

@@ -41,7 +41,7 @@ fn invite(key: u8) -> Write {
 }
 
 fn misuse() -> Write {
-    Write::DropEmptyRoom { number: RoomNumber(99) }
+    Write::DropRoom { number: RoomNumber(99) }
 }
 
 fn put_room() -> Write {

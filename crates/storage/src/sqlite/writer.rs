@@ -116,14 +116,17 @@ async fn apply_apart(conn: &mut SqliteConnection, lists: &[Vec<Write>]) -> Resul
     Ok(outcomes)
 }
 
-/// In order, except that the log rows come last and together: no other write but a cut reads them.
+/// In order, except that the log rows come last and together: no other write reads them but those that take rows away.
 async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Write>) -> Result<()> {
     let mut batch = log::Batch::default();
     for write in writes {
         check_sizes(write)?;
         match write {
             Write::PutRoom { number, id, hub } => rooms::put(conn, *number, *id, hub).await?,
-            Write::DropEmptyRoom { number } => rooms::drop_empty(conn, *number).await?,
+            Write::DropRoom { number } => {
+                std::mem::take(&mut batch).insert(conn).await?;
+                rooms::drop(conn, *number).await?;
+            }
             Write::Append(append) => {
                 rooms::advance(conn, append, append_end(append)?).await?;
                 batch.push(append);
