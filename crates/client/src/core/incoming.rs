@@ -117,10 +117,14 @@ impl Core {
             Phase::Joining(joining) => {
                 joining.offer.as_ref().map(|offer| (Kind::Commit, offer.epoch, offer.commit.clone(), offer.group_info.clone()))
             }
-            _ => state.outbox.iter().filter_map(|item| item.made.as_ref()).find(|made| made.counter == counter).and_then(|made| {
-                let kind = Kind::from_number(made.kind.into())?;
-                Some((kind, made.epoch, made.body.clone(), made.group_info.clone()))
-            }),
+            // Of what was made more than once the log itself says which one it took.
+            _ => {
+                let mut only_once = state.outbox.iter().filter(|item| item.former.is_empty()).filter_map(|item| item.made.as_ref());
+                only_once.find(|made| made.counter == counter).and_then(|made| {
+                    let kind = Kind::from_number(made.kind.into())?;
+                    Some((kind, made.epoch, made.body.clone(), made.group_info.clone()))
+                })
+            }
         };
         let created = state.created;
         self.touch(&room);
@@ -255,10 +259,10 @@ impl Core {
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         let counter = entry.header.id.counter.number;
         let body_hash = entry.header.body_hash;
-        let found = state
-            .outbox
-            .iter_mut()
-            .find(|item| item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash));
+        let found = state.outbox.iter_mut().find(|item| {
+            let is_made = item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash);
+            is_made || item.former.contains(&(counter, body_hash.0))
+        });
         match found {
             Some(item) => {
                 item.stored = true;

@@ -447,7 +447,7 @@ impl Core {
         if state.outbox.len() >= kith_protocol::limits::OUTBOX_MAX {
             return Err(CoreError::OutboxFull);
         }
-        state.outbox.push(OutItem { id, intent, made: None, stored: false, seq: None, at, tries: 0 });
+        state.outbox.push(OutItem { id, intent, made: None, stored: false, seq: None, at, tries: 0, former: Vec::new() });
         self.touch_account();
         self.touch(room);
         Ok(id)

@@ -6,6 +6,7 @@ use kith_protocol::error::Code;
 use kith_protocol::frank::{self, Franking};
 use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::log::Kind;
+use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::{Refused, Send, ToServer};
 use kith_protocol::mls_framing;
 use kith_protocol::room::{Invite, RoomContext, leave_statement};
@@ -211,7 +212,9 @@ impl Core {
         let at = state.outbox.iter().position(|other| other.id == item);
         for other in at.map(|at| &mut state.outbox[at..]).unwrap_or_default() {
             if other.seq.is_none() {
-                other.made = None;
+                if let Some(made) = other.made.take().filter(|made| made.kind == Kind::Message as u8) {
+                    other.former.push((made.counter, hash_bytes(&made.body).0));
+                }
                 other.stored = false;
                 self.session.sent.remove(&(*room, other.id));
             }

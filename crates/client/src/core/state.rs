@@ -80,6 +80,9 @@ pub struct OutItem {
     pub at: u64,
     /// How often the hub wanted it otherwise.
     pub tries: u32,
+    /// Counters and hashes of bodies that were made of it before. A copy of one may have been under way when another copy was
+    /// refused.
+    pub former: Vec<(u64, Key)>,
 }
 
 /// The entry that was made of an intent.

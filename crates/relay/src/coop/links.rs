@@ -268,7 +268,8 @@ impl Coop {
                     self.after.push(After::FollowNew { room: number });
                 }
             }
-            Err((code, _)) if code.is_transient() => {
+            // What came before it was put off: it goes again after that.
+            Err((code, _)) if code.is_transient() || (code == Code::OutOfOrder && self.outbox.has_earlier(number, &entry)) => {
                 self.outbox.retry(number, &entry);
                 self.resubmit_later();
             }

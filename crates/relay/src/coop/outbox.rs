@@ -72,6 +72,14 @@ impl Outbox {
         self.rooms.get(&room)?.iter().find(|pending| pending.submission.id == *id)
     }
 
+    /// Whether something that its sender handed in before it is still pending.
+    pub fn has_earlier(&self, room: RoomNumber, id: &EntryId) -> bool {
+        let is_earlier = |other: EntryId| {
+            other.sender == id.sender && other.counter.device == id.counter.device && other.counter.number < id.counter.number
+        };
+        self.rooms.get(&room).into_iter().flatten().any(|pending| is_earlier(pending.submission.id))
+    }
+
     /// The last counter that this sender's device has pending.
     pub fn last_counter(&self, room: RoomNumber, id: &EntryId) -> Option<u64> {
         let same = |pending: &&Pending| {
