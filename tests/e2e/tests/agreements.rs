@@ -31,25 +31,35 @@ fn a_suspension_stops_everything_and_says_why() {
     let room = world.shared_room();
     let link = world.kith_field("H1", &["room", "invite", &room], "link");
     let [alder, birch] = world.coops.as_slice() else { panic!("two") };
-    alder.kithd(&["neighbour", "suspend", "birch.test", "--reason", "too much spam"]);
+    let suspended = alder.kithd_json(&["neighbour", "suspend", "birch.test", "--reason", "too much spam"]);
+    assert_eq!((&suspended["name"], &suspended["done"]), (&json!("birch.test"), &json!("suspended")));
+    assert!(suspended["state"] == "suspended" && suspended["effective"].is_string(), "{suspended}");
     let seen = until(birch, &["neighbour", "show", "alder.test"], |shown| shown["state"] == "suspended");
     println!("the other side saw it after {seen:?}");
     let shown = birch.kithd_json(&["neighbour", "show", "alder.test"]);
     assert_eq!((&shown["notice_there"]["reason"], &shown["up"]), (&json!("too much spam"), &json!(false)));
 
-    // Members: what they say is kept, and nobody joins through it.
+    // Members: what they say is kept, nobody joins through it, and they are told why: at once, and when time is up.
     world.kith("H2", &["say", &room, "are you there?"]);
-    assert!(!world.try_kith("H2", &["say", &room, "hello?", "--wait", "ordered", "--timeout", "2"]).status.success());
     world.join(1, "H3", "third");
-    assert!(!world.try_kith("H3", &["room", "join", &link, "--timeout", "2"]).status.success());
+    for (home, command) in [("H2", &["say", &room, "hello?", "--wait", "ordered"][..]), ("H3", &["room", "join", &link][..])] {
+        let output = world.try_kith(home, &[command, &["--timeout", "2"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        assert_eq!(said.matches("Not yet: the agreement with alder.test is suspended by alder.test.").count(), 1, "{said}");
+        assert_eq!(said.matches("not come about in time: the agreement with alder.test is suspended by alder.test.").count(), 1, "{said}");
+        assert!(!said.contains("spam"), "what stewards say to each other is theirs: {said}");
+    }
     let status = birch.kithd_json(&["status"]);
     assert_eq!(status["neighbours"][0]["waiting_entries"], 2, "{status}");
     assert!(!birch.try_kithd(&["neighbour", "resume", "alder.test"]).status.success(), "only who suspended it can take it back");
 
-    alder.kithd(&["neighbour", "resume", "birch.test"]);
+    let resumed = alder.kithd_json(&["neighbour", "resume", "birch.test"]);
+    assert_eq!(resumed, json!({ "name": "birch.test", "done": "resumed", "state": "active", "effective": null }));
     world.kith("H2", &["say", &room, "good that you are back", "--wait", "held"]);
     assert_eq!(world.kith_field("H3", &["room", "join", &link], "room"), room);
-    alder.kithd(&["neighbour", "end", "birch.test", "--reason", "we close"]);
+    let ended = alder.kithd_json(&["neighbour", "end", "birch.test", "--reason", "we close"]);
+    assert!(ended["done"] == "ended" && ended["state"] == "ended" && ended["effective"].is_string(), "{ended}");
     until(birch, &["neighbour", "show", "alder.test"], |shown| shown["state"] == "ended");
 }
 
@@ -91,8 +101,23 @@ fn terms_are_proposed_accepted_and_verified_by_anybody() {
     let [alder, birch] = world.coops.as_slice() else { panic!("two") };
     until(alder, &["status"], is_up);
     let file = world.dir.path().join("terms.toml");
-    std::fs::write(&file, "conduct = \"2\"\ncrisis = \"ring 112\"\nreview = \"2020-01-31\"\nnotice_days = 30\n").unwrap();
     let path = file.to_str().unwrap();
+    // As a script does it.
+    std::fs::write(&file, "conduct = \"1a\"\n").unwrap();
+    let proposed = alder.kithd_json(&["neighbour", "propose", "birch.test", "--terms", path]);
+    assert_eq!(proposed, json!({ "name": "birch.test", "done": "proposed", "state": "active", "effective": null }));
+    until(birch, &["neighbour", "show", "alder.test"], |shown| shown["proposed_there"].is_string());
+    let accepted = birch.kithd_json(&["neighbour", "accept", "alder.test"]);
+    assert_eq!((&accepted["name"], &accepted["done"]), (&json!("alder.test"), &json!("accepted")), "{accepted}");
+    until(alder, &["neighbour", "show", "birch.test"], |shown| shown["proposed_here"].is_null() && shown["up"] == true);
+    let accepted = birch.kithd_json(&["neighbour", "accept", "alder.test"]);
+    assert_eq!(accepted, json!({ "name": "alder.test", "done": "nothing_to_accept", "state": "active", "effective": null }));
+    let shown = birch.kithd_json(&["neighbour", "show", "alder.test"]);
+    let [address, key] = ["address", "key"].map(|field| shown[field].as_str().expect("text"));
+    let added = birch.kithd_json(&["neighbour", "add", "alder.test", address, key]);
+    assert_eq!(added, json!({ "name": "alder.test", "done": "added", "state": "active", "effective": null }));
+
+    std::fs::write(&file, "conduct = \"2\"\ncrisis = \"ring 112\"\nreview = \"2020-01-31\"\nnotice_days = 30\n").unwrap();
     alder.kithd(&["neighbour", "propose", "birch.test", "--terms", path]);
     until(birch, &["neighbour", "show", "alder.test"], |shown| shown["proposed_there"].is_string());
     let said = birch.kithd(&["neighbour", "accept", "alder.test"]);

@@ -37,6 +37,9 @@ pub enum Neighbour {
         /// Pin this key in place of another one. What was agreed under that is void.
         #[arg(long)]
         replace: bool,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
     },
     /// List the neighbours and whether their links are up.
     List {
@@ -58,9 +61,18 @@ pub enum Neighbour {
         /// A file of terms (TOML); what is left out has its default.
         #[arg(long)]
         terms: PathBuf,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
     },
     /// Accept what the neighbour has proposed, and show what changes.
-    Accept { folder: PathBuf, name: CoopName },
+    Accept {
+        folder: PathBuf,
+        name: CoopName,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
+    },
     /// Stop all traffic with a neighbour at once, until `resume`.
     Suspend {
         folder: PathBuf,
@@ -68,9 +80,18 @@ pub enum Neighbour {
         /// The neighbour's steward sees it.
         #[arg(long)]
         reason: String,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
     },
     /// Take back a suspension, or an end that has not taken effect.
-    Resume { folder: PathBuf, name: CoopName },
+    Resume {
+        folder: PathBuf,
+        name: CoopName,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
+    },
     /// End the agreement, after the notice that it asks for.
     End {
         folder: PathBuf,
@@ -78,6 +99,9 @@ pub enum Neighbour {
         /// The neighbour's steward sees it.
         #[arg(long)]
         reason: String,
+        /// Print the result as one object of JSON: `name`, `done`, `state`, `effective`.
+        #[arg(long)]
+        json: bool,
     },
     /// Check the signatures of an agreement that `show --json` printed. Needs no co-op.
     Verify {
@@ -90,7 +114,10 @@ pub enum Neighbour {
 pub async fn run(command: Neighbour) -> anyhow::Result<()> {
     match command {
         Neighbour::Key { folder, json } => print_key(&folder, json),
-        Neighbour::Add { folder, name, address, key, terms, replace } => add(&folder, &name, address, &key, terms, replace).await,
+        Neighbour::Add { folder, name, address, key, terms, replace, json } => {
+            add(&folder, &name, address, &key, terms, replace).await?;
+            tell(&folder, &name, Done::Added, json).await
+        }
         Neighbour::List { folder, json } => {
             let Answer::Neighbours(list) = ask(&folder, Wire::Neighbours).await? else { bail!("the server gave no list") };
             list.iter().try_for_each(|line| print_line(line, json))
@@ -104,27 +131,22 @@ pub async fn run(command: Neighbour) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Neighbour::Propose { folder, name, terms } => {
+        Neighbour::Propose { folder, name, terms, json } => {
             ask(&folder, Wire::Propose { name: name.to_string(), terms: read_terms(&terms)? }).await?;
-            println!("Proposed. It takes effect once the steward of {name} has accepted it, or proposes the same.");
-            Ok(())
+            tell(&folder, &name, Done::Proposed, json).await
         }
-        Neighbour::Accept { folder, name } => accept(&folder, &name).await,
-        Neighbour::Suspend { folder, name, reason } => {
+        Neighbour::Accept { folder, name, json } => accept(&folder, &name, json).await,
+        Neighbour::Suspend { folder, name, reason, json } => {
             ask(&folder, Wire::Suspend { name: name.to_string(), reason }).await?;
-            println!("{name} is suspended. Take it back: kithd neighbour resume {} {name}", folder.display());
-            Ok(())
+            tell(&folder, &name, Done::Suspended, json).await
         }
-        Neighbour::Resume { folder, name } => {
+        Neighbour::Resume { folder, name, json } => {
             ask(&folder, Wire::Resume { name: name.to_string() }).await?;
-            println!("The agreement with {name} goes on, unless that side has suspended it too.");
-            Ok(())
+            tell(&folder, &name, Done::Resumed, json).await
         }
-        Neighbour::End { folder, name, reason } => {
+        Neighbour::End { folder, name, reason, json } => {
             ask(&folder, Wire::End { name: name.to_string(), reason }).await?;
-            let effective = show(&folder, &name).await?.notice_here.map(|notice| notice.effective).unwrap_or_default();
-            println!("The agreement with {name} ends {effective}.");
-            Ok(())
+            tell(&folder, &name, Done::Ended, json).await
         }
         Neighbour::Verify { file, json } => verify(&file, json),
     }
@@ -148,7 +170,6 @@ async fn add(folder: &Path, name: &CoopName, address: String, key: &str, terms: 
     }
     let terms = terms.map(|file| read_terms(&file)).transpose()?;
     ask(folder, Wire::AddNeighbour { name: name.to_string(), key, address, terms, replace }).await?;
-    println!("{name} is added. Traffic starts once its steward has added this co-op too.");
     Ok(())
 }
 
@@ -192,19 +213,75 @@ async fn show(folder: &Path, name: &CoopName) -> anyhow::Result<NeighbourView> {
     }
 }
 
-async fn accept(folder: &Path, name: &CoopName) -> anyhow::Result<()> {
+/// What a command has brought about.
+#[derive(Clone, Copy)]
+enum Done {
+    Added,
+    Proposed,
+    Accepted,
+    /// Everything that the neighbour proposed is signed here already.
+    NothingToAccept,
+    Suspended,
+    Resumed,
+    Ended,
+}
+
+impl Done {
+    /// For scripts: these words never change.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Proposed => "proposed",
+            Self::Accepted => "accepted",
+            Self::NothingToAccept => "nothing_to_accept",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn text(self, folder: &Path, name: &CoopName, effective: &str) -> String {
+        match self {
+            Self::Added => format!("{name} is added. Traffic starts once its steward has added this co-op too."),
+            Self::Proposed => {
+                format!("Proposed. It takes effect once the steward of {name} has accepted it, or proposes the same.")
+            }
+            Self::Accepted => "Accepted.".to_owned(),
+            Self::NothingToAccept => {
+                format!("Nothing waits for an answer: {name} has proposed nothing that this co-op has not signed.")
+            }
+            Self::Suspended => format!("{name} is suspended. Take it back: kithd neighbour resume {} {name}", folder.display()),
+            Self::Resumed => format!("The agreement with {name} goes on, unless that side has suspended it too."),
+            Self::Ended => format!("The agreement with {name} ends {effective}."),
+        }
+    }
+}
+
+/// Says what was done, and how the agreement stands now.
+async fn tell(folder: &Path, name: &CoopName, done: Done, json: bool) -> anyhow::Result<()> {
+    let shown = show(folder, name).await?;
+    let effective = shown.notice_here.filter(|notice| notice.standing != "open").map(|notice| notice.effective);
+    if json {
+        println!("{}", json!({ "name": name.as_str(), "done": done.as_str(), "state": shown.state, "effective": effective }));
+    } else {
+        println!("{}", done.text(folder, name, &effective.unwrap_or_default()));
+    }
+    Ok(())
+}
+
+async fn accept(folder: &Path, name: &CoopName, json: bool) -> anyhow::Result<()> {
     let shown = show(folder, name).await?;
     let Some(document) = shown.proposed_there else {
         if shown.signed.is_some() && shown.state != "ended" {
-            println!("Nothing waits for an answer: {name} has proposed nothing that this co-op has not signed.");
-            return Ok(());
+            return tell(folder, name, Done::NothingToAccept, json).await;
         }
         bail!("{name} has proposed nothing yet. It can once it has added this co-op and a link has come up");
     };
-    print!("{}", diff(shown.signed.as_ref().map_or("", |signed| &signed.document), &document));
+    if !json {
+        print!("{}", diff(shown.signed.as_ref().map_or("", |signed| &signed.document), &document));
+    }
     ask(folder, Wire::Accept { name: name.to_string(), document }).await?;
-    println!("Accepted.");
-    Ok(())
+    tell(folder, name, Done::Accepted, json).await
 }
 
 /// What goes and what comes, line by line; what stays is not shown.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use kith_federation::agreement::{Heard, Pact, PactError, Parties};
+use kith_federation::agreement::{Heard, Pact, PactError, Parties, State};
 use kith_federation::link::{Link, Pins, Position, Refusal};
 use kith_protocol::agreement::{Agreement, Line, Notice, Record, Terms};
 use kith_protocol::codec::{decode_agreement_record, encode_agreement_record};
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, PublicKey, RoomId, UnixSeconds};
+use kith_protocol::error::Code;
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, PublicKey, RoomId, RoomNumber, UnixSeconds};
 use kith_protocol::limits::NEIGHBOURS_MAX;
 use kith_protocol::sign::Signature;
 use kith_storage::{NeighbourRow, Write};
@@ -97,6 +98,23 @@ impl NeighbourTable {
     pub fn covers(&self, name: &CoopName, room: &RoomId, now: UnixSeconds) -> bool {
         let active = self.0.get(name).filter(|neighbour| neighbour.pact.is_active(now));
         active.and_then(|neighbour| neighbour.pact.in_force()).is_some_and(|terms| terms.covers(room))
+    }
+
+    /// Why traffic about a room does not flow, for members; the stewards' own words are for stewards.
+    pub fn why_not(&self, name: &CoopName, room: &RoomId, now: UnixSeconds) -> Option<String> {
+        if self.covers(name, room, now) {
+            return None;
+        }
+        let Some(neighbour) = self.0.get(name) else { return Some(format!("no agreement with {name}")) };
+        let record = neighbour.pact.record();
+        let here = record.our_notice.as_ref().is_some_and(|notice| !notice.is_open(now));
+        let by = if here { "this co-op".to_owned() } else { name.to_string() };
+        Some(match neighbour.pact.state(now) {
+            State::Proposed => format!("the agreement with {name} is not signed by both"),
+            State::Suspended => format!("the agreement with {name} is suspended by {by}"),
+            State::Ended => format!("the agreement with {name} was ended by {by}"),
+            State::Active | State::DueForReview => format!("the agreement with {name} leaves out this room"),
+        })
     }
 
     /// Whether the day's limits leave room for an entry of that many bytes.
@@ -347,9 +365,24 @@ impl Coop {
     }
 
     /// Whether the room's holder is who the link to the room says, and the agreement with it stands and covers the room.
-    pub(super) fn may_share(&self, holder: &CoopId, room: &RoomId) -> bool {
-        let is_pinned = self.neighbours.get(&holder.name).is_some_and(|neighbour| neighbour.in_rooms() == *holder);
-        is_pinned && self.neighbours.covers(&holder.name, room, self.wall)
+    pub(super) fn may_share(&self, holder: &CoopId, room: &RoomId) -> Result<(), String> {
+        if self.neighbours.get(&holder.name).is_some_and(|neighbour| neighbour.in_rooms() != *holder) {
+            return Err(format!("{} is known by another key than the link's", holder.name));
+        }
+        self.neighbours.why_not(&holder.name, room, self.wall).map_or(Ok(()), Err)
+    }
+
+    /// Why entries of a room do not reach its hub, if that is for want of an agreement.
+    pub(super) fn why_not_shared(&self, number: RoomNumber) -> Option<String> {
+        let room = self.rooms.get(&number).filter(|room| !room.is_hub())?;
+        self.neighbours.why_not(&room.hub.name, &room.id, self.wall)
+    }
+
+    /// What is kept meanwhile goes when the agreement stands again: whoever waits for its place learns why it has none.
+    pub(super) fn tell_why_it_waits(&mut self, connection: ConnectionId, number: RoomNumber) {
+        if let Some(why) = self.why_not_shared(number) {
+            self.refuse_entry(connection, number, 0, Code::NoAgreement, &why, 0);
+        }
     }
 
     pub(super) fn note_link_error(&mut self, name: &CoopName, error: &str) {
@@ -415,7 +448,7 @@ pub struct Shown {
 
 #[cfg(test)]
 mod tests {
-    use kith_protocol::agreement::{Limits, Rooms};
+    use kith_protocol::agreement::{Limits, Rooms, Standing};
     use kith_protocol::sign::SecretKey;
 
     use super::*;
@@ -460,6 +493,30 @@ mod tests {
         let parties = Parties { me: &me, peer: &neighbour.coop.clone(), root: &root };
         neighbour.pact.suspend(DAY, parties, Line::default()).unwrap();
         assert!(!table.covers(&birch, &listed, DAY));
+    }
+
+    #[test]
+    fn members_are_told_why_nothing_flows() {
+        let [listed, other] = [RoomId([1; 32]), RoomId([2; 32])];
+        let (mut table, birch) = table(Terms { rooms: Rooms::Listed([listed].into()), ..Terms::default() });
+        assert_eq!(table.why_not(&birch, &listed, DAY), None);
+        assert_eq!(table.why_not(&birch, &other, DAY).unwrap(), "the agreement with birch.test leaves out this room");
+        assert_eq!(table.why_not(&"cedar.test".parse().unwrap(), &listed, DAY).unwrap(), "no agreement with cedar.test");
+        let [us, them] = [1, 2].map(|seed| SecretKey::from_seed([seed; 32]));
+        let me = CoopId { name: "alder.test".parse().unwrap(), key: us.public() };
+        let reason = || "for stewards".parse::<Line>().unwrap();
+        let theirs = |standing| Notice::sign(&them, &birch, &me.name, standing, DAY, DAY, reason());
+        let neighbour = table.get_mut(&birch).unwrap();
+        neighbour.pact.handle_notice(DAY, theirs(Standing::Suspended));
+        assert_eq!(table.why_not(&birch, &listed, DAY).unwrap(), "the agreement with birch.test is suspended by birch.test");
+        let neighbour = table.get_mut(&birch).unwrap();
+        let parties = Parties { me: &me, peer: &neighbour.coop.clone(), root: &us };
+        neighbour.pact.handle_notice(DAY, theirs(Standing::Open));
+        neighbour.pact.suspend(DAY, parties, reason()).unwrap();
+        assert_eq!(table.why_not(&birch, &listed, DAY).unwrap(), "the agreement with birch.test is suspended by this co-op");
+        let neighbour = table.get_mut(&birch).unwrap();
+        neighbour.pact.end(DAY, Parties { me: &me, peer: &neighbour.coop.clone(), root: &us }, reason()).unwrap();
+        assert_eq!(table.why_not(&birch, &listed, DAY).unwrap(), "the agreement with birch.test was ended by this co-op");
     }
 
     /// A row of a database from before agreements had terms.

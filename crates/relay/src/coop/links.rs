@@ -471,8 +471,8 @@ impl Coop {
         if holder.name == self.me.name {
             return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
         }
-        if !self.may_share(&holder, &fetch.room) {
-            return self.refuse(connection, Code::NoAgreement, "no active agreement with that co-op about that room", request);
+        if let Err(why) = self.may_share(&holder, &fetch.room) {
+            return self.refuse(connection, Code::NoAgreement, &why, request);
         }
         if self.relayed.len() >= LINK_REQUESTS_MAX {
             return self.refuse(connection, Code::Busy, "too many requests are waiting for that co-op", request);
