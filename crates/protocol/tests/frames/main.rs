@@ -12,3 +12,4 @@ mod golden;
 mod numbers;
 mod round_trip;
 mod samples;
+mod shapes;
