@@ -300,6 +300,9 @@ mod tests {
         let mut link = Link::open(Millis(0), b.clone(), LINK_KEYS[0], None);
         link.handle_frame(Millis(0), at(1), Link::open(Millis(0), a.clone(), LINK_KEYS[1], None).poll_send().unwrap(), &sides[1]).unwrap();
         while link.poll_send().is_some() {}
+        // The peer keeps to the agreement: only the steward's yes is missing.
+        let open = Notice::sign(&a.root, &a.coop.name, &b.coop.name, Standing::Open, at(1), at(1), Line::default());
+        link.handle_frame(Millis(0), at(1), LinkFrame::Standing(open), &sides[1]).unwrap();
         let theirs = Agreement::between(a.coop.clone(), b.coop.clone(), Terms { retention_days: 9, ..Terms::default() });
         let mut padded = theirs.document();
         padded.extend(b"rooms all\n");
