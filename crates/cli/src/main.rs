@@ -33,7 +33,7 @@ fn main() -> std::process::ExitCode {
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kith: {error:#}");
+            eprintln!("kith: {}", print::clean(&format!("{error:#}")));
             std::process::ExitCode::FAILURE
         }
     }
@@ -60,7 +60,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         return proof::check(file, arguments.json);
     }
     let timeout = arguments.timeout();
-    let client = Client::new(Home::open(&home_of(&arguments)?)?);
+    let client = Client::new(Home::open(&home_of(&arguments)?)?, print::put_off);
     let mut session = Session { client, json: arguments.json, deadline: Instant::now() + timeout };
     let outcome = session.command(arguments.command).await;
     session.client.close().await;

@@ -6,6 +6,7 @@ use kith_client::core::machine::Item;
 use kith_client::core::timeline::{Member, Row, RowContent};
 use kith_client::core::{ItemState, VerifyReport};
 use kith_protocol::content::{CheckIn, Content};
+use kith_protocol::error::Code;
 use kith_protocol::ids::{Pseudonym, UnixSeconds};
 use serde_json::{Value, json};
 
@@ -120,6 +121,13 @@ pub fn frozen(words: &str) -> String {
 /// What others wrote must not steer the terminal.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// What waits for others is worth a word while one waits. What passes by itself in a moment is not.
+pub fn put_off(code: Code, detail: &str) {
+    if matches!(code, Code::NoAgreement | Code::DiskFull | Code::HolderUnreachable) {
+        eprintln!("Not yet: {}. {}", clean(detail), code.advice());
+    }
 }
 
 pub fn member_json(member: &Member) -> Value {

@@ -3,6 +3,7 @@
 //! Knows nothing of sessions, of MLS groups or of fan-out; what it has verified it hands up as [`link::Event`]s, and the
 //! relay's rooms decide what they mean.
 
+pub mod agreement;
 pub mod backoff;
 pub mod link;
 pub mod mirror;

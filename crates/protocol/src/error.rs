@@ -104,7 +104,7 @@ impl Code {
             Self::Forbidden => "Ask a facilitator of the room to do it.",
             Self::InvalidCommit | Self::BadCreation | Self::BadCertificate => "Run `kith read` to catch up and try again.",
             Self::HolderUnreachable => "The other co-op cannot be reached now. Try again later.",
-            Self::NoAgreement => "Ask your steward to run `kithd neighbour add` for that co-op, and theirs for yours.",
+            Self::NoAgreement => "Your co-op shares no rooms with that one now. Your steward's `kithd neighbour show` says why.",
             Self::UnknownNeighbour => "Compare `kithd neighbour key` on both sides and add the neighbour again.",
             Self::BadProof => "Do not trust this copy of the room. Run `kith verify` and tell your steward.",
             Self::DiskFull => "Tell your steward that the server's disk is full. You can go on reading.",

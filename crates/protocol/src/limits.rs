@@ -80,8 +80,35 @@ pub const DETAIL_BYTES_MAX: usize = 300;
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;
 /// How long a leaf's certificate is valid, seconds; its end is rounded up to a day so that it tells little.
 pub const LEAF_CERTIFICATE_LIFETIME_S: u64 = 400 * 24 * 3600;
-/// How long a link key's certificate is valid, seconds.
-pub const LINK_KEY_LIFETIME_S: u64 = 90 * 24 * 3600;
+/// How long a link key's certificate is valid, seconds. It is made anew for each link, so this is only how far two clocks
+/// may differ, and how long a stolen link key is good for after it was replaced.
+pub const LINK_KEY_LIFETIME_S: u64 = 7 * 24 * 3600;
+/// Longest time in which an old root key leads to a new one, seconds.
+pub const ROOT_OVERLAP_S_MAX: u64 = 90 * 24 * 3600;
+/// How long it does unless told, seconds.
+pub const ROOT_OVERLAP_S: u64 = 30 * 24 * 3600;
+/// Root keys that a co-op can have had before its present one.
+pub const ROOT_SUCCESSIONS_MAX: usize = 16;
+/// Longest text in an agreement or a notice, bytes.
+pub const AGREEMENT_LINE_BYTES_MAX: usize = 500;
+/// Rooms that an agreement can list.
+pub const AGREEMENT_ROOMS_LISTED_MAX: usize = 100;
+/// Proposals that two neighbours can make to each other.
+pub const AGREEMENT_REVISION_MAX: u32 = 1_000_000;
+/// Longest retention or notice in an agreement, days.
+pub const AGREEMENT_DAYS_MAX: u32 = 36_500;
+/// Entries that a neighbour may hand in, in a day, unless the agreement says otherwise.
+pub const AGREEMENT_ENTRIES_PER_DAY: u32 = 1_000_000;
+/// Most that an agreement can say.
+pub const AGREEMENT_ENTRIES_PER_DAY_MAX: u32 = 1_000_000_000;
+/// Bytes of entries that a neighbour may hand in, in a day, unless the agreement says otherwise.
+pub const AGREEMENT_BYTES_PER_DAY: u64 = 4 << 30;
+/// Most that an agreement can say, bytes.
+pub const AGREEMENT_BYTES_PER_DAY_MAX: u64 = (1 << 48) - 1;
+/// Rooms that a neighbour may follow, unless the agreement says otherwise.
+pub const AGREEMENT_ROOMS: u32 = 10_000;
+/// Agreements and notices that a neighbour may send on one link.
+pub const AGREEMENT_FRAMES_MAX: u32 = 64;
 
 /// A session must have authenticated within this time, milliseconds.
 pub const AUTHENTICATION_MS_MAX: u64 = 10_000;
@@ -151,6 +178,8 @@ pub const ROOMS_MAX: usize = 100_000;
 pub const LINK_RETRY_FIRST_MS: u64 = 200;
 /// No retry of a lost link waits longer, milliseconds.
 pub const LINK_RETRY_MS_MAX: u64 = 1_500;
+/// How often a neighbour is dialled with which the agreement is suspended or ended, milliseconds.
+pub const LINK_STOPPED_RETRY_MS: u64 = 15_000;
 /// A room's hub must have been out of reach for this time before a voter asks for another, milliseconds.
 pub const HUB_SILENCE_MS: u64 = 20_000;
 /// A candidate waits this long for votes before it tries again in a newer term, milliseconds.

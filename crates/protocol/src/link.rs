@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::agreement::LinkCertificate;
+use crate::agreement::{LinkCertificate, Notice, RootSuccession};
 use crate::error::Code;
 use crate::ids::{Coop, EntryId, Epoch, Hash, RoomId, RoomNumber, Seq, Term};
 use crate::log::Kind;
@@ -12,20 +12,50 @@ use crate::log::succession::Vote;
 use crate::member::{Entries, FetchGroup, Group, RequestId};
 use crate::sign::Signature;
 
+/// The versions of the link's protocol that a co-op speaks, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub oldest: u32,
+    pub newest: u32,
+}
+
 /// Spoken here.
-pub const VERSION: u32 = 1;
+pub const VERSIONS: Versions = Versions { oldest: 1, newest: 1 };
+
+impl Versions {
+    /// What two co-ops speak with each other: the newest version that both know.
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.oldest == self.newest {
+            write!(f, "version {}", self.newest)
+        } else {
+            write!(f, "versions {} to {}", self.oldest, self.newest)
+        }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkFrame {
     Hello {
-        version: u32,
+        versions: Versions,
         coop: Coop,
         certificate: LinkCertificate,
+        /// From the co-op's first root key to its present one.
+        successions: Vec<RootSuccession>,
     },
+    /// A document that the sender has signed: what is in force, or a proposal.
     Agreement {
         document: Bytes,
         signature: Signature,
     },
+    /// Whether the sender keeps to the agreement.
+    Standing(Notice),
     Follow {
         room: RoomNumber,
         id: RoomId,
@@ -117,4 +147,23 @@ pub struct Submission {
     pub kind: Kind,
     pub body: Bytes,
     pub group_info: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_spoken() {
+        let spoken = |a: (u32, u32), b: (u32, u32)| {
+            let [a, b] = [a, b].map(|(oldest, newest)| Versions { oldest, newest });
+            assert_eq!(a.common(b), b.common(a), "both come to the same");
+            a.common(b)
+        };
+        assert_eq!(spoken((1, 1), (1, 1)), Some(1));
+        assert_eq!(spoken((1, 3), (2, 5)), Some(3));
+        assert_eq!(spoken((1, 9), (4, 4)), Some(4));
+        assert_eq!(spoken((1, 1), (2, 3)), None);
+        assert_eq!(spoken((3, 2), (1, 9)), None, "nothing is between these");
+    }
 }

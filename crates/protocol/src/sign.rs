@@ -31,6 +31,10 @@ pub enum Label {
     LinkKey,
     /// A co-op agrees to an agreement.
     Agreement,
+    /// A co-op says whether it keeps to an agreement.
+    AgreementStanding,
+    /// A co-op's root key passes to a new one.
+    RootSuccession,
     /// A voter seats a hub.
     Vote,
     /// A mirror has taken a member's message that has no place yet.
@@ -38,7 +42,7 @@ pub enum Label {
 }
 
 impl Label {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -48,6 +52,8 @@ impl Label {
         Self::Franking,
         Self::LinkKey,
         Self::Agreement,
+        Self::AgreementStanding,
+        Self::RootSuccession,
         Self::Vote,
         Self::Provisional,
     ];
@@ -63,6 +69,8 @@ impl Label {
             Self::Franking => "kith/franking/v1",
             Self::LinkKey => "kith/link-key/v1",
             Self::Agreement => "kith/agreement/v1",
+            Self::AgreementStanding => "kith/agreement-standing/v1",
+            Self::RootSuccession => "kith/root-succession/v1",
             Self::Vote => "kith/vote/v1",
             Self::Provisional => "kith/provisional/v1",
         }

@@ -1,15 +1,14 @@
 //! A co-op's folder: one file of configuration, its keys, its database, and the socket for its steward's commands.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use kith_federation::link::tls::LinkIdentity;
-use kith_protocol::ids::{Coop, CoopName, PublicKey, from_hex, to_hex};
-use kith_protocol::sign::SecretKey;
+use kith_protocol::ids::{Coop, CoopName};
 use serde::{Deserialize, Serialize};
+
+use crate::keys::{Keys, write_private};
 
 /// What is wrong with the folder, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -64,28 +63,18 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-#[derive(Serialize, Deserialize)]
-struct KeyFile {
-    root_seed: String,
-    link_seed: String,
-}
-
-/// The co-op's own keys, read into memory.
-pub struct Keys {
-    pub root: SecretKey,
-    pub link: LinkIdentity,
-    pub link_key: PublicKey,
-}
-
 /// An opened folder.
 pub struct Folder {
     pub path: PathBuf,
     pub config: Config,
+    /// As members and rooms know it: with its first root key.
     pub coop: Coop,
+    /// As neighbours pin it.
+    pub root: Coop,
     pub keys: Keys,
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError + '_ {
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError + '_ {
     move |error| FolderError::Io { path: path.to_owned(), error }
 }
 
@@ -93,11 +82,6 @@ pub fn random_seed() -> Result<[u8; 32], FolderError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| FolderError::Random(error.to_string()))?;
     Ok(seed)
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), FolderError> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io(path))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))
 }
 
 impl Config {
@@ -143,10 +127,7 @@ impl Folder {
         }
         fs::create_dir_all(path).map_err(io(path))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io(path))?;
-        let keys = KeyFile { root_seed: to_hex(&random_seed()?), link_seed: to_hex(&random_seed()?) };
-        let keys = toml::to_string(&keys).map_err(|error| FolderError::Keys(error.to_string()))?;
-        let warning = "# The co-op's private keys. Whoever has them is the co-op. Back them up; show them to nobody.\n";
-        write_private(&path.join("keys.toml"), &format!("{warning}{keys}"))?;
+        Keys::init(path)?;
         write_private(&path.join("kithd.toml"), &Config::template(name, listen, link_listen))?;
         Ok(())
     }
@@ -159,23 +140,10 @@ impl Folder {
         let text = fs::read_to_string(&file).map_err(io(&file))?;
         let config: Config = toml::from_str(&text).map_err(|error| FolderError::Config(error.to_string()))?;
         let name = config.check()?;
-        let keys = Self::read_keys(&path.join("keys.toml"))?;
-        let coop = Coop { name, key: keys.root.public() };
-        Ok(Self { path: path.to_owned(), config, coop, keys })
-    }
-
-    fn read_keys(file: &Path) -> Result<Keys, FolderError> {
-        let bad = |error: String| FolderError::Keys(error);
-        let mode = fs::metadata(file).map_err(io(file))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(bad(format!("others may read it (mode {:o}); run chmod 600 {}", mode & 0o777, file.display())));
-        }
-        let text = fs::read_to_string(file).map_err(io(file))?;
-        let keys: KeyFile = toml::from_str(&text).map_err(|_| bad("it is not the file that kithd init wrote".to_owned()))?;
-        let seed = |hex: &str| from_hex::<32>(hex).map_err(|error| bad(error.to_string()));
-        let link = LinkIdentity::from_seed(&seed(&keys.link_seed)?).map_err(|error| bad(error.to_string()))?;
-        let link_key = PublicKey(link.public_key());
-        Ok(Keys { root: SecretKey::from_seed(seed(&keys.root_seed)?), link, link_key })
+        let keys = Keys::read(path, &name)?;
+        let root = keys.secrets.identity.coop(&name);
+        let coop = Coop { name, key: keys.secrets.root.public() };
+        Ok(Self { path: path.to_owned(), config, coop, root, keys })
     }
 
     pub fn database(&self) -> PathBuf {
@@ -252,7 +220,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(path.join("keys.toml")).unwrap().permissions().mode() & 0o777, 0o600);
         let folder = Folder::open(&path).unwrap();
-        assert_eq!(folder.coop.key, folder.keys.root.public());
+        assert_eq!((folder.coop.key, &folder.coop), (folder.keys.secrets.root.public(), &folder.root));
         fs::set_permissions(path.join("keys.toml"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Folder::open(&path), Err(FolderError::Keys(_))));
     }

@@ -1,22 +1,15 @@
 //! `kithd`: a co-op's server and its steward's commands.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod commands;
 
-use anyhow::{Context, bail};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
-use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId};
-use kith_protocol::invite_link::MembershipLink;
-use kith_protocol::sign::SecretKey;
-use kith_relay::admin::{self, NeighbourLine};
-use kith_relay::config::{Folder, random_seed};
-use kith_relay::coop::driver::{boot, wall};
-use kith_relay::coop::steward::{Reply, Request};
-use kith_relay::coop::{Coop as Machine, Effect, Input};
+use kith_protocol::ids::{CoopName, RoomId};
+use kith_relay::admin::Wire;
+use kith_relay::config::Folder;
 use kith_relay::server;
-use kith_storage::Writer;
-use kith_storage::sqlite::Sqlite;
-use serde_json::json;
 
 /// A Kith co-op's server. Each co-op is a folder: its configuration, its keys, its database.
 ///
@@ -55,12 +48,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// How the co-op is: links, rooms, and who is behind.
+    Status {
+        folder: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
     /// Neighbouring co-ops, with which rooms are shared.
     #[command(subcommand)]
-    Neighbour(Neighbour),
+    Neighbour(commands::neighbour::Neighbour),
+    /// The co-op's own keys.
+    #[command(subcommand)]
+    Key(commands::key::Key),
     /// Rooms that this co-op holds.
     #[command(subcommand)]
     Room(Room),
+    /// Proofs that a co-op broke its word.
+    #[command(subcommand)]
+    Proof(commands::proof::Proof),
 }
 
 #[derive(Subcommand)]
@@ -72,32 +77,6 @@ enum Room {
         room: RoomId,
         /// The neighbour that takes it over.
         to: CoopName,
-    },
-}
-
-#[derive(Subcommand)]
-enum Neighbour {
-    /// Print this co-op's name and root key, for a neighbour's steward.
-    Key {
-        folder: PathBuf,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Agree with a neighbour. Traffic starts once both sides have added each other.
-    Add {
-        folder: PathBuf,
-        /// The neighbour's domain.
-        name: CoopName,
-        /// HOST:PORT of its link.
-        address: String,
-        /// Its root key, as `kithd neighbour key` printed it there.
-        key: String,
-    },
-    /// List the neighbours and whether their links are up.
-    List {
-        folder: PathBuf,
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -120,108 +99,16 @@ async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Serve { folder } => server::serve(&folder).await,
-        Command::Invite { folder, uses, json } => invite(&folder, uses, json).await,
-        Command::Neighbour(Neighbour::Key { folder, json }) => {
-            let coop = Folder::open(&folder)?.coop;
-            let key = format!("ed25519:{}", coop.key);
-            if json {
-                println!("{}", json!({ "name": coop.name.as_str(), "key": key }))
-            } else {
-                println!("{} {key}", coop.name)
-            }
-            Ok(())
-        }
-        Command::Neighbour(Neighbour::Add { folder, name, address, key }) => {
-            let key = parse_key(&key)?;
-            let coop = Coop { name: name.clone(), key };
-            if !address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
-                bail!("the address of a link is HOST:PORT, such as 127.0.0.1:7412");
-            }
-            ask(&folder, Request::AddNeighbour { coop, address }).await?;
-            println!("{name} is added. Traffic starts once its steward has added this co-op too.");
-            Ok(())
-        }
+        Command::Invite { folder, uses, json } => commands::invite(&folder, uses, json).await,
+        Command::Status { folder, json } => commands::status::run(&folder, json).await,
+        Command::Neighbour(command) => commands::neighbour::run(command).await,
+        Command::Key(command) => commands::key::run(command).await,
+        Command::Proof(command) => commands::proof::run(command).await,
         Command::Room(Room::Handover { folder, room, to }) => {
-            ask(&folder, Request::HandOver { room, to: to.clone() }).await?;
+            commands::ask(&folder, Wire::HandOver { room: room.to_string(), to: to.to_string() }).await?;
             println!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
             Ok(())
         }
-        Command::Neighbour(Neighbour::List { folder, json }) => {
-            for line in ask(&folder, Request::Neighbours).await? {
-                print_neighbour(&line, json)?;
-            }
-            Ok(())
-        }
-    }
-}
-
-fn print_neighbour(line: &NeighbourLine, json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::to_string(line)?);
-    } else {
-        let state = match (line.agreed, line.up) {
-            (false, _) => "waiting for its steward to add this co-op",
-            (true, true) => "up",
-            (true, false) => "down",
-        };
-        println!("{} {} ed25519:{} {state}", line.name, line.address, line.key);
-    }
-    Ok(())
-}
-
-/// `ed25519:HEX`, or what `neighbour key` prints whole.
-fn parse_key(text: &str) -> anyhow::Result<PublicKey> {
-    let key = text.split_whitespace().next_back().unwrap_or_default();
-    key.strip_prefix("ed25519:")
-        .and_then(|hex| hex.parse().ok())
-        .context("a root key looks like ed25519: and 64 hexadecimal digits, as `kithd neighbour key` prints it")
-}
-
-async fn invite(path: &Path, uses: u32, json: bool) -> anyhow::Result<()> {
-    let folder = Folder::open(path)?;
-    // The private half goes into the link and nowhere else.
-    let invite = SecretKey::from_seed(random_seed()?);
-    let link = MembershipLink {
-        secure: folder.config.is_secure(),
-        address: folder.config.dial_address(),
-        coop: folder.coop.clone(),
-        invite: invite.clone(),
-    };
-    ask(path, Request::Invite { key: invite.public(), uses }).await?;
-    let link = link.render();
-    if json {
-        println!("{}", json!({ "link": link }))
-    } else {
-        println!("{link}")
-    }
-    Ok(())
-}
-
-/// A running server is asked through its socket; a stopped one's folder is opened.
-async fn ask(path: &Path, request: Request) -> anyhow::Result<Vec<NeighbourLine>> {
-    let folder = Folder::open(path)?;
-    if let Some(answer) = admin::ask(&folder.socket(), &request).await? {
-        return answer.map_err(|why| anyhow::anyhow!(why));
-    }
-    let store = Sqlite::open(&folder.database()).await.context("cannot open the database")?;
-    let mut machine = Machine::new(folder.coop.clone(), server::secrets(&folder), boot(&store, &folder.coop.name).await?, wall());
-    machine.handle(Millis(0), wall(), Input::Steward { id: 1, request });
-    if let Some(writes) = machine.poll_commit() {
-        store.commit(writes).await?;
-        machine.handle(Millis(0), wall(), Input::Committed);
-    }
-    let mut answer = None;
-    while let Some(effect) = machine.poll_effect() {
-        if let Effect::Steward { reply, .. } = effect {
-            answer = Some(reply);
-        }
-    }
-    store.close().await?;
-    match answer {
-        Some(Reply::Done) => Ok(Vec::new()),
-        Some(Reply::Neighbours(list)) => Ok(list.into_iter().map(admin::line).collect()),
-        Some(Reply::Refused(why)) => bail!(why),
-        None => bail!("nothing came of it"),
     }
 }
 
@@ -244,7 +131,7 @@ mod tests {
         options(&command, &mut found);
         found.sort();
         found.dedup();
-        assert_eq!(found, ["json", "link-listen", "listen", "name", "uses"]);
+        assert_eq!(found, ["json", "link", "link-listen", "listen", "name", "overlap-days", "reason", "replace", "terms", "uses"]);
         assert!(Arguments::try_parse_from(["kithd", "serve", "folder", "--no-auth"]).is_err());
     }
 }

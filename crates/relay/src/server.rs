@@ -14,15 +14,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::admin::Admin;
 use crate::config::{Folder, TlsFiles};
+use crate::coop::Coop;
 use crate::coop::driver::{Driver, boot, wall};
-use crate::coop::{Coop, Secrets};
 use crate::listener::Listener;
 use crate::{admin, listener, metrics as names, neighbours};
-
-pub fn secrets(folder: &Folder) -> Secrets {
-    Secrets { root: folder.keys.root.clone(), link_key: folder.keys.link_key }
-}
 
 fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let certificates = CertificateDer::pem_file_iter(&files.certificate)
@@ -56,18 +53,18 @@ pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
     names::describe();
     let boot = boot(store.as_ref(), &folder.coop.name).await.context("cannot read the database")?;
-    let coop = Coop::new(folder.coop.clone(), secrets(&folder), boot, wall());
+    let coop = Coop::new(folder.coop.clone(), folder.keys.secrets.clone(), boot, wall());
     let (driver, handle) = Driver::new(coop, store.clone());
     let serving = Arc::new(AtomicBool::new(true));
     let front = Listener::new(handle.clone(), tls, folder.config.allowed_origins.clone(), metrics, serving.clone());
-    let identity = Arc::new(folder.keys.link);
+    let (identity, seen) = watch::channel(Arc::new(folder.keys.link));
 
     let (stop, stopping) = watch::channel(false);
     let tasks = [
         tokio::spawn(front.run(members)),
-        tokio::spawn(neighbours::accept_links(links, identity.clone(), handle.clone())),
-        tokio::spawn(neighbours::dial_neighbours(identity, handle.clone())),
-        tokio::spawn(admin::serve(socket, owner, handle)),
+        tokio::spawn(neighbours::accept_links(links, seen.clone(), handle.clone())),
+        tokio::spawn(neighbours::dial_neighbours(seen, handle.clone())),
+        tokio::spawn(admin::serve(socket, owner, Admin { folder: folder.path.clone(), coop: handle, identity })),
         tokio::spawn(stop_on_signal(stop, serving.clone())?),
     ];
     tracing::info!(coop = %folder.coop.name, listen = %folder.config.listen, links = %folder.config.link_listen, "serving");

@@ -16,7 +16,6 @@ use kith_protocol::log::merkle::{
     Frontier, NodeId, consistency_proof, inclusion_proof, leaf_hash, nodes_for_consistency, nodes_for_frontier, nodes_for_inclusion,
     verify_consistency, verify_inclusion,
 };
-use kith_protocol::sign::Signature;
 
 pub use cuts::{
     a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, unknown_rooms_are_empty, votes_and_proofs_stay,
@@ -418,11 +417,11 @@ pub async fn a_pseudonym_keeps_its_account(store: &impl Store) {
 
 /// A name has one pinned key; its row is replaced.
 pub async fn neighbours_are_known_by_name(store: &impl Store) {
-    let row = |name, address: &str| NeighbourRow { coop: coop(name), address: address.into(), signature: None };
+    let row = |name, address: &str| NeighbourRow { coop: coop(name), address: address.into(), agreement: Bytes::new() };
     store.commit(vec![Write::PutNeighbour(row("b.example", "b:1")), Write::PutNeighbour(row("a.example", "a:1"))]).await.expect("two");
     assert_eq!(store.neighbours().await.expect("neighbours"), [row("a.example", "a:1"), row("b.example", "b:1")]);
     let mut new = row("b.example", "b:2");
-    new.signature = Some(Signature([8; 64]));
+    new.agreement = Bytes::from_static(b"what is agreed");
     new.coop.key = PublicKey([6; 32]);
     store.commit(vec![Write::PutNeighbour(new.clone())]).await.expect("a replacement");
     assert_eq!(store.neighbours().await.expect("neighbours"), [row("a.example", "a:1"), new]);

@@ -16,7 +16,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kith_protocol::ids::{AccountHandle, Coop, DeviceHandle, EntryId, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::log::merkle::NodeId;
-use kith_protocol::sign::Signature;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -186,8 +185,8 @@ pub struct NeighbourRow {
     pub coop: Coop,
     /// HOST:PORT of its link.
     pub address: String,
-    /// Its signature under the agreement, once it has been seen.
-    pub signature: Option<Signature>,
+    /// What is remembered of the agreement with it. Empty: it was added before agreements had terms.
+    pub agreement: Bytes,
 }
 
 /// The one way to change anything.

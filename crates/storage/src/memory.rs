@@ -61,7 +61,7 @@ pub(crate) fn check_sizes(write: &Write) -> Result<()> {
         Write::PutProof { proof, .. } => fits(proof),
         Write::PutMarked { attestation, .. } => fits(attestation),
         Write::PutPending { submission, .. } => fits(submission),
-        Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX,
+        Write::PutNeighbour(row) => row.address.len() <= STORED_BYTES_MAX && fits(&row.agreement),
         Write::PutRoom { .. }
         | Write::DropRoom { .. }
         | Write::DropPending { .. }

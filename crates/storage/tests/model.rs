@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use kith_protocol::ids::{AccountHandle, Coop, Counter, DeviceHandle, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::log::merkle::Frontier;
-use kith_protocol::sign::Signature;
 use kith_storage::conformance::{everything, rows};
 use kith_storage::memory::Memory;
 use kith_storage::sqlite::Sqlite;
@@ -60,8 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => (handle(), number(), 0u64..9).prop_map(|(device, room, next)| Write::SetCursor { device: DeviceHandle(device), room, next: Seq(next) }),
         1 => (handle(), number(), 0u64..9).prop_map(|(device, room, next)| Write::ResetCursor { device: DeviceHandle(device), room, next: Seq(next) }),
-        1 => (coop(), "[a-z]{1,5}:[0-9]{1,3}", any::<Option<u8>>()).prop_map(|(coop, address, signature)| {
-            Write::PutNeighbour(NeighbourRow { coop, address, signature: signature.map(|byte| Signature([byte; 64])) })
+        1 => (coop(), "[a-z]{1,5}:[0-9]{1,3}", small_bytes()).prop_map(|(coop, address, agreement)| {
+            Write::PutNeighbour(NeighbourRow { coop, address, agreement })
         }),
     ];
     let off = prop_oneof![30 => Just(0u64), 1 => Just(1u64)];

@@ -106,10 +106,7 @@ impl Coop {
     }
 
     pub fn kithd(&self, arguments: &[&str]) -> String {
-        let (verb, rest) = arguments.split_at(arguments.len().min(if arguments[0] == "neighbour" { 2 } else { 1 }));
-        let mut command = Command::new(program("kithd"));
-        command.args(verb).arg(&self.folder).args(rest);
-        let output = command.output().expect("kithd runs");
+        let output = self.try_kithd(arguments);
         assert!(output.status.success(), "kithd {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
@@ -134,6 +131,18 @@ impl Coop {
         let text = moved.iter().fold(text, |text, (old, new)| text.replace(&format!(":{old}\""), &format!(":{new}\"")));
         std::fs::write(config, text).expect("it can be written");
         twin
+    }
+
+    pub fn try_kithd(&self, arguments: &[&str]) -> Output {
+        let words = if matches!(arguments[0], "neighbour" | "key" | "room") { 2 } else { 1 };
+        let (verb, rest) = arguments.split_at(arguments.len().min(words));
+        Command::new(program("kithd")).args(verb).arg(&self.folder).args(rest).output().expect("kithd runs")
+    }
+
+    /// The JSON on the last line of what a command prints.
+    pub fn kithd_json(&self, arguments: &[&str]) -> Value {
+        let text = self.kithd(&[arguments, &["--json"]].concat());
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
     }
 
     /// Memory that its server's pages take up now (VmRSS).

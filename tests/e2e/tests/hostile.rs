@@ -14,7 +14,7 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, DeviceHandle, PublicKey, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{AUTHENTICATION_MS_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX};
-use kith_protocol::link::{LinkFrame, VERSION};
+use kith_protocol::link::{LinkFrame, VERSIONS, Versions};
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -260,13 +260,13 @@ async fn fault_10_17_and_25_broken_clients_are_refused_and_the_session_lives() {
 }
 
 /// Says a Hello as somebody, and gives what comes back until the link closes.
-async fn greet(port: u16, root: &SecretKey, name: &str, link_seed: u8) -> Vec<LinkFrame> {
+async fn greet(port: u16, root: &SecretKey, name: &str, link_seed: u8, versions: Versions) -> Vec<LinkFrame> {
     let identity = LinkIdentity::from_seed(&[link_seed; 32]).unwrap();
     let coop = Coop { name: name.parse().unwrap(), key: root.public() };
     let link_key = PublicKey(identity.public_key());
     let certificate = LinkCertificate::issue(root, &coop, &link_key, UnixSeconds(1 << 40));
     let Opened { outgoing, mut incoming, .. } = dial(&format!("127.0.0.1:{port}"), &identity).await.unwrap();
-    outgoing.send(encode_link(&LinkFrame::Hello { version: VERSION, coop, certificate })).await.unwrap();
+    outgoing.send(encode_link(&LinkFrame::Hello { versions, coop, certificate, successions: Vec::new() })).await.unwrap();
     let mut heard = Vec::new();
     while let Some(Incoming::Frame(bytes)) = incoming.recv().await {
         heard.push(decode_link(bytes).unwrap());
@@ -281,9 +281,17 @@ async fn fault_12_and_32_strangers_on_the_link_are_refused_and_the_link_lives() 
     let port = world.coops[0].link_port;
     let stranger = SecretKey::from_seed([66; 32]);
     for (name, code) in [("cedar.test", Code::NoAgreement), ("birch.test", Code::UnknownNeighbour)] {
-        let heard = greet(port, &stranger, name, 67).await;
+        let heard = greet(port, &stranger, name, 67, VERSIONS).await;
         assert!(matches!(heard.first(), Some(LinkFrame::Hello { .. })), "{heard:?}");
         assert!(matches!(heard.last(), Some(LinkFrame::Error { code: said, .. }) if *said == code), "{name}: {heard:?}");
+    }
+    // Fault 50: a version that nobody here speaks, and one list in which there is a common one.
+    let newer = Versions { oldest: VERSIONS.newest + 1, newest: VERSIONS.newest + 2 };
+    for (versions, code) in [(newer, Code::Version), (Versions { oldest: VERSIONS.oldest, ..newer }, Code::UnknownNeighbour)] {
+        let heard = greet(port, &stranger, "birch.test", 67, versions).await;
+        let Some(LinkFrame::Error { code: said, detail }) = heard.last() else { panic!("{heard:?}") };
+        assert_eq!(*said, code, "{detail}");
+        assert!(code != Code::Version || detail.contains("version 1"), "it says which are spoken: {detail}");
     }
     world.kith("H2", &["say", &room, "the link is there", "--wait", "held"]);
     assert_eq!(texts(&world.kith_lines("H1", &["read", &room])).last().unwrap().1, "the link is there");

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use kith_client::pack;
+use kith_protocol::agreement::Agreement;
 use kith_protocol::codec::{self, DecodeError, Encoding};
 use kith_protocol::ids::{Epoch, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
@@ -29,7 +30,7 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("proof", proof),
     ("to_server", to_server),
     ("to_member", to_member),
@@ -43,6 +44,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("invite_links", invite_links),
     ("snapshots", snapshots),
     ("group_view", group_view),
+    ("agreement", agreement),
     ("ratchet_tree", ratchet_tree),
 ];
 
@@ -181,6 +183,14 @@ pub fn invite_links(data: &[u8]) {
     if let Ok(link) = RoomLink::parse(text) {
         assert_eq!(RoomLink::parse(&link.render()).map(|again| again.render()), Ok(link.render()));
     }
+}
+
+/// The text of an agreement: one writing. And what a co-op remembers of one.
+pub fn agreement(data: &[u8]) {
+    if let Ok(agreement) = Agreement::parse(data) {
+        assert_eq!(agreement.document(), data);
+    }
+    is_stable(data, codec::decode_agreement_record, codec::encode_agreement_record);
 }
 
 /// What a co-op reads back from its disk.

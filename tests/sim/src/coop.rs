@@ -45,7 +45,7 @@ impl Coop {
         let mut link_seed = seed;
         link_seed[0] ^= 0xff;
         let link_key = SecretKey::from_seed(link_seed).public();
-        let secrets = Secrets { root, link_key };
+        let secrets = Secrets::new(root, link_key);
         let store = Faulty::new(Memory::new());
         let mut coop = Self {
             id,

@@ -57,7 +57,7 @@ impl World {
                 let (delay, life) = (self.dice.between(1, 5), self.coops[coop].life);
                 self.clock.after(delay, Event::Input { coop, life, input: Input::ReadDone { id, result } });
             }
-            Effect::LinkUp { .. } | Effect::Steward { .. } | Effect::NeighboursChanged => {}
+            Effect::LinkKnown { .. } | Effect::LinkUp { .. } | Effect::Steward { .. } | Effect::NeighboursChanged => {}
         }
     }
 

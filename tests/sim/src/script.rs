@@ -111,7 +111,8 @@ impl World {
     fn make_neighbours(&mut self) {
         for here in 0..self.coops.len() {
             for there in (0..self.coops.len()).filter(|there| *there != here) {
-                let request = Request::AddNeighbour { coop: self.coops[there].id.clone(), address: "simulated:1".to_owned() };
+                let (coop, address) = (self.coops[there].id.clone(), "simulated:1".to_owned());
+                let request = Request::AddNeighbour { coop, address, terms: None, replace: false };
                 self.input(here, Input::Steward { id: 1, request });
                 if here < there {
                     self.dialled.insert((here, there), crate::wire::Dialled::default());

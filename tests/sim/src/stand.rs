@@ -2,10 +2,10 @@
 //! listed. So a test can be any neighbour and any member of it, honest or not.
 
 use futures_util::FutureExt;
-use kith_protocol::agreement::{Agreement, LinkCertificate};
+use kith_protocol::agreement::{Agreement, Line, LinkCertificate, Notice, Standing, Terms};
 use kith_protocol::codec::{Encoding, decode_link, decode_to_member};
 use kith_protocol::ids::{ConnectionId, Coop as CoopId, DeviceHandle, Millis, PublicKey, Seq, UnixSeconds};
-use kith_protocol::link::{LinkFrame, VERSION};
+use kith_protocol::link::{LinkFrame, VERSIONS};
 use kith_protocol::log::Header;
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
@@ -112,13 +112,23 @@ impl Stand {
         connection
     }
 
-    /// A link on which the neighbour with this root key has agreed, and what it is told at once.
+    /// A link on which the neighbour with this root key has signed the newest terms that it is shown, and what it is told at
+    /// once.
     pub fn link(&mut self, peer: &CoopId, root: &SecretKey) -> (ConnectionId, Vec<LinkFrame>) {
         let (connection, peer_link_key) = (self.connection(), PublicKey([5; 32]));
         self.tell(Input::LinkOpened { connection, peer_link_key, dialled: None });
         let certificate = LinkCertificate::issue(root, peer, &peer_link_key, UnixSeconds(1 << 40));
-        self.link_frame(connection, LinkFrame::Hello { version: VERSION, coop: peer.clone(), certificate });
-        let agreement = Agreement::between(peer.clone(), self.coop.id.clone());
+        let hello = LinkFrame::Hello { versions: VERSIONS, coop: peer.clone(), certificate, successions: Vec::new() };
+        let shown = self.link_frame(connection, hello);
+        let newest = shown.iter().rev().find_map(|frame| match frame {
+            LinkFrame::Agreement { document, .. } => Agreement::parse(document).ok(),
+            _ => None,
+        });
+        let at = UnixSeconds(WALL);
+        let open = Notice::sign(root, &peer.name, &self.coop.id.name, Standing::Open, at, at, Line::default());
+        self.link_frame(connection, LinkFrame::Standing(open));
+        let terms = newest.map_or_else(Terms::default, |agreement| agreement.terms().clone());
+        let agreement = Agreement::between(peer.clone(), self.coop.id.clone(), terms);
         let frame = LinkFrame::Agreement { document: agreement.document().into(), signature: agreement.sign(root) };
         let said = self.link_frame(connection, frame);
         assert_eq!(self.coop.machine.as_ref().map(kith_relay::coop::Coop::links_up), Some(1), "{said:?}");

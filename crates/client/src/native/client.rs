@@ -54,11 +54,15 @@ pub struct Client {
     backoff: Duration,
     /// What the server said last of what has not come about yet.
     put_off: Option<(Code, String)>,
+    on_put_off: fn(Code, &str),
+    told: Option<(Code, String)>,
 }
 
 impl Client {
-    pub fn new(home: Home) -> Self {
-        Self { home, connection: None, backoff: RECONNECT_FIRST, put_off: None }
+    /// `on_put_off` is called with why something has not come about yet, each time that the server
+    /// gives another reason.
+    pub fn new(home: Home, on_put_off: fn(Code, &str)) -> Self {
+        Self { home, connection: None, backoff: RECONNECT_FIRST, put_off: None, on_put_off, told: None }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -121,14 +125,23 @@ impl Client {
             if let Some(Event::Distrust { why, .. }) = events.iter().find(|event| matches!(event, Event::Distrust { .. })) {
                 return Err(ClientError::Distrust(why.clone()));
             }
+            if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
+                self.note_put_off(*code, detail);
+            }
             if let Some(answer) = done(&mut self.home, &events)? {
                 self.put_off = None;
                 return Ok(answer);
             }
-            if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
-                self.put_off = Some((*code, detail.clone()));
-            }
         }
+    }
+
+    fn note_put_off(&mut self, code: Code, detail: &str) {
+        let said = Some((code, detail.to_owned()));
+        if self.told != said {
+            self.told.clone_from(&said);
+            (self.on_put_off)(code, detail);
+        }
+        self.put_off = said;
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {

@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
+use super::address::connect;
 use super::tls::{LinkIdentity, TlsError, dummy_server_name, peer_link_key};
 
 const PATH: &str = "/kith-link/1";
@@ -87,11 +88,11 @@ pub async fn accept(tcp: TcpStream, identity: &LinkIdentity) -> Result<Opened, O
     .await?
 }
 
-/// The dialling end.
+/// The dialling end. Follows no redirect: an answer that is no upgrade ends it.
 pub async fn dial(address: &str, identity: &LinkIdentity) -> Result<Opened, OpenError> {
     let config_tls = identity.client_config()?;
     tokio::time::timeout(Duration::from_millis(TLS_HANDSHAKE_MS_MAX), async {
-        let tcp = TcpStream::connect(address).await.map_err(OpenError::Connect)?;
+        let tcp = connect(address).await.map_err(OpenError::Connect)?;
         let _ = tcp.set_nodelay(true);
         let tls = TlsConnector::from(config_tls).connect(dummy_server_name(), tcp).await.map_err(OpenError::Tls)?;
         let key = peer_link_key(tls.get_ref().1)?;
@@ -145,4 +146,37 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
         let _ = sink.close().await;
     };
     tokio::select! { () = reads => {}, () = writes => {} }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A neighbour that answers with a redirect gets nobody to go there.
+    #[tokio::test]
+    async fn fault_31_no_redirect_is_followed() {
+        let [elsewhere, here] = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let (target, address) = (elsewhere.local_addr().unwrap(), here.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let identity = LinkIdentity::from_seed(&[2; 32]).unwrap();
+            let (tcp, _) = here.accept().await.unwrap();
+            let mut tls = TlsAcceptor::from(identity.server_config().unwrap()).accept(tcp).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(tls.read_u8().await.unwrap());
+            }
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: https://{target}{PATH}\r\nContent-Length: 0\r\n\r\n");
+            tls.write_all(answer.as_bytes()).await.unwrap();
+            tls.flush().await.unwrap();
+        });
+        let identity = LinkIdentity::from_seed(&[1; 32]).unwrap();
+        let dialled = dial(&address.to_string(), &identity).await;
+        assert!(matches!(dialled, Err(OpenError::WebSocket(error)) if matches!(*error, tungstenite::Error::Http(_))));
+        server.await.unwrap();
+        let nobody = tokio::select! { biased; _ = elsewhere.accept() => false, () = tokio::task::yield_now() => true };
+        assert!(nobody, "nobody came to where the redirect leads");
+    }
 }

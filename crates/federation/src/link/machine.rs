@@ -1,15 +1,16 @@
 //! The protocol of a link, pure.
 //!
 //! ```text
-//! both: Hello ──▶ (key certified by the pinned root?) ──▶ Agreement ──▶ (signed by both?) ──▶ up
+//! both: Hello ──▶ (key certified by the pinned root?) ──▶ Standing, Agreement … ──▶ (open, signed by both?) ──▶ up
 //! ```
 //!
-//! Until it is up nothing else is taken and nothing else is sent. Who the peer is, is what TLS and the pinned root say;
-//! no later frame can claim another origin. A frame that does not decode is answered and passed over.
+//! Until it is up no traffic is taken and none is sent; greeted neighbours that have not signed the same yet can go on
+//! proposing. Who the peer is, is what TLS and the pinned root say; no later frame can claim another origin. A frame that
+//! does not decode is answered and passed over.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kith_protocol::agreement::{Agreement, LinkCertificate};
+use kith_protocol::agreement::{LinkCertificate, Notice, RootSuccession, Terms};
 use kith_protocol::codec::DecodeError;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Millis, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
@@ -17,7 +18,7 @@ use kith_protocol::limits::{
     AUTHENTICATION_MS_MAX, LINK_COMMIT_WORK, LINK_DEAD_MS, LINK_FETCH_WORK, LINK_FOLLOW_WORK, LINK_PING_MS, LINK_WORK_BURST,
     LINK_WORK_PER_SECOND, ROOMS_MAX,
 };
-use kith_protocol::link::{Batch, LinkFrame, Submission, VERSION};
+use kith_protocol::link::{Batch, LinkFrame, Submission, VERSIONS};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 use kith_protocol::log::proof::Proof;
@@ -31,15 +32,56 @@ use super::error::Refusal;
 /// What this co-op pinned.
 pub trait Pins {
     fn neighbour(&self, name: &CoopName) -> Option<Coop>;
+
+    fn position(&self, _name: &CoopName) -> Position {
+        Position::default()
+    }
+}
+
+/// Where this co-op stands towards a neighbour.
+#[derive(Debug, Clone)]
+pub struct Position {
+    /// What the neighbour signs with in rooms, if that is known.
+    pub rooms_key: Option<PublicKey>,
+    /// What this co-op's steward said yes to.
+    pub accepted: Vec<Terms>,
+    /// This co-op's own word, if it ever said one.
+    pub notice: Option<Notice>,
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self { rooms_key: None, accepted: vec![Terms::default()], notice: None }
+    }
+}
+
+/// What this end of a link shows.
+#[derive(Debug, Clone)]
+pub struct Face {
+    pub coop: Coop,
+    pub root: SecretKey,
+    pub certificate: LinkCertificate,
+    pub successions: Vec<RootSuccession>,
 }
 
 /// What the co-op does with what came over the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Both have signed; traffic may begin.
+    /// The peer has shown who it is: its root key, which may be the pinned one's successor, and its key in rooms.
+    Known {
+        root: PublicKey,
+        rooms: PublicKey,
+    },
+    /// The peer has signed these terms, which may be an offer only.
+    Signed {
+        terms: Box<Terms>,
+        signature: Signature,
+    },
+    /// The peer's own word about the agreement.
+    Standing(Notice),
+    /// Both have signed, and it stands; traffic may begin.
     Up {
         peer: Coop,
-        signature: Signature,
     },
     /// The peer asks for a room from there on.
     Follow {
@@ -103,49 +145,60 @@ pub enum Event {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     AwaitHello,
-    AwaitAgreement,
+    /// The peer is known. Nothing but agreements and notices is exchanged.
+    Greeted,
     Up,
+    /// One of the two has suspended or ended the agreement.
+    Stopped,
 }
 
 /// One connection's end of a link.
 #[derive(Debug)]
 pub struct Link {
-    me: Coop,
-    root: SecretKey,
-    peer_link_key: PublicKey,
-    peer: Option<Coop>,
-    expected: Option<CoopName>,
-    state: State,
-    opened: Millis,
-    heard: Millis,
-    pinged: Option<Millis>,
+    pub(super) me: Coop,
+    pub(super) root: SecretKey,
+    pub(super) peer_link_key: PublicKey,
+    /// The peer as rooms know it.
+    pub(super) peer: Option<Coop>,
+    pub(super) peer_root: Option<Coop>,
+    /// Both have signed the same on this link.
+    pub(super) agreed: bool,
+    /// The peer has said on this link that it keeps to the agreement.
+    pub(super) peer_open: bool,
+    pub(super) agreement_frames: u32,
+    pub(super) expected: Option<CoopName>,
+    /// Whoever the other end says that it is, verified or not.
+    pub(super) claimed: Option<CoopName>,
+    pub(super) state: State,
+    pub(super) opened: Millis,
+    pub(super) heard: Millis,
+    pub(super) pinged: Option<Millis>,
     /// Rooms that the peer follows here: its number for them.
-    followed: BTreeMap<RoomId, RoomNumber>,
-    followed_ids: BTreeMap<RoomNumber, RoomId>,
+    pub(super) followed: BTreeMap<RoomId, RoomNumber>,
+    pub(super) followed_ids: BTreeMap<RoomNumber, RoomId>,
     /// What the peer may still make this co-op do.
     work: Bucket,
-    sends: VecDeque<LinkFrame>,
-    events: VecDeque<Event>,
+    pub(super) sends: VecDeque<LinkFrame>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl Link {
     /// A connection whose TLS handshake showed `peer_link_key`. `expected` is whom this co-op dialled, if it did.
-    pub fn open(
-        now: Millis,
-        me: Coop,
-        root: SecretKey,
-        certificate: LinkCertificate,
-        peer_link_key: PublicKey,
-        expected: Option<CoopName>,
-    ) -> Self {
-        let hello = LinkFrame::Hello { version: VERSION, coop: me.clone(), certificate };
+    pub fn open(now: Millis, face: Face, peer_link_key: PublicKey, expected: Option<CoopName>) -> Self {
+        let Face { coop: me, root, certificate, successions } = face;
+        let hello = LinkFrame::Hello { versions: VERSIONS, coop: me.clone(), certificate, successions };
         Self {
             me,
             root,
             peer_link_key,
             peer: None,
+            peer_root: None,
+            agreed: false,
+            peer_open: false,
+            agreement_frames: 0,
+            claimed: expected.clone(),
             expected,
             state: State::AwaitHello,
             opened: now,
@@ -163,9 +216,14 @@ impl Link {
         self.state == State::Up
     }
 
-    /// Known once its Hello has been verified.
+    /// As rooms know it; known once its Hello has been verified.
     pub fn peer(&self) -> Option<&Coop> {
         self.peer.as_ref()
+    }
+
+    /// Whom this co-op dialled, or who the other end says that it is: for the steward's eyes, not for trust.
+    pub fn claimed(&self) -> Option<&CoopName> {
+        self.claimed.as_ref()
     }
 
     pub fn poll_send(&mut self) -> Option<LinkFrame> {
@@ -178,9 +236,9 @@ impl Link {
 
     pub fn poll_deadline(&self) -> Millis {
         match self.state {
-            State::Up if self.pinged.is_none() => Millis(self.heard.0 + LINK_PING_MS),
-            State::Up => Millis(self.heard.0 + LINK_DEAD_MS),
-            _ => Millis(self.opened.0 + AUTHENTICATION_MS_MAX),
+            State::Up | State::Greeted if self.pinged.is_none() => Millis(self.heard.0 + LINK_PING_MS),
+            State::Up | State::Greeted => Millis(self.heard.0 + LINK_DEAD_MS),
+            State::AwaitHello | State::Stopped => Millis(self.opened.0 + AUTHENTICATION_MS_MAX),
         }
     }
 
@@ -189,7 +247,7 @@ impl Link {
         if now < self.poll_deadline() {
             return Ok(());
         }
-        if self.state != State::Up || self.pinged.is_some() {
+        if !matches!(self.state, State::Up | State::Greeted) || self.pinged.is_some() {
             return Err(Refusal::Silent);
         }
         self.pinged = Some(now);
@@ -200,7 +258,7 @@ impl Link {
     /// A frame that is no frame: the peer is told, the link lives.
     pub fn handle_malformed(&mut self, now: Millis, error: &DecodeError) -> Result<(), Refusal> {
         self.heard = now;
-        if self.state != State::Up {
+        if !matches!(self.state, State::Up | State::Greeted) {
             return Err(Refusal::OutOfTurn);
         }
         self.sends.push_back(LinkFrame::Error { code: error.code(), detail: error.to_string() });
@@ -213,10 +271,12 @@ impl Link {
         self.pinged = None;
         match (self.state, frame) {
             (_, LinkFrame::Error { code, detail }) if self.state != State::Up => Err(Refusal::Told(code, detail)),
-            (State::AwaitHello, LinkFrame::Hello { version, coop, certificate }) => {
-                self.handle_hello(wall, version, coop, &certificate, pins)
+            (State::AwaitHello, LinkFrame::Hello { versions, coop, certificate, successions }) => {
+                self.handle_hello(wall, versions, &coop, &certificate, &successions, pins)
             }
-            (State::AwaitAgreement, LinkFrame::Agreement { signature, .. }) => self.handle_agreement(signature),
+            (State::Greeted | State::Up, LinkFrame::Agreement { document, signature }) => self.handle_agreement(&document, signature, pins),
+            (State::Greeted | State::Up, LinkFrame::Standing(notice)) => self.handle_standing(wall, notice),
+            (State::Greeted, frame @ (LinkFrame::Ping { .. } | LinkFrame::Pong { .. })) => self.handle_traffic(frame),
             (State::Up, frame) => match self.admit(now, &frame) {
                 Ok(()) => self.handle_traffic(frame),
                 Err(wait_ms) => self.refuse_excess(frame, wait_ms),
@@ -227,40 +287,6 @@ impl Link {
 
     pub fn farewell(refusal: &Refusal) -> LinkFrame {
         LinkFrame::Error { code: refusal.code(), detail: refusal.to_string() }
-    }
-
-    fn handle_hello(
-        &mut self,
-        wall: UnixSeconds,
-        version: u32,
-        coop: Coop,
-        certificate: &LinkCertificate,
-        pins: &impl Pins,
-    ) -> Result<(), Refusal> {
-        if version != VERSION {
-            return Err(Refusal::Version(version));
-        }
-        let pinned = pins.neighbour(&coop.name).ok_or(Refusal::Stranger)?;
-        let is_expected = self.expected.as_ref().is_none_or(|name| *name == coop.name);
-        if pinned.key != coop.key || !is_expected {
-            return Err(Refusal::WrongPin);
-        }
-        certificate.verify(&pinned, &self.peer_link_key, wall).map_err(|_| Refusal::LinkKey)?;
-        let agreement = Agreement::between(self.me.clone(), pinned.clone());
-        let frame = LinkFrame::Agreement { document: agreement.document().into(), signature: agreement.sign(&self.root) };
-        self.sends.push_back(frame);
-        self.peer = Some(pinned);
-        self.state = State::AwaitAgreement;
-        Ok(())
-    }
-
-    fn handle_agreement(&mut self, signature: Signature) -> Result<(), Refusal> {
-        let peer = self.peer.clone().ok_or(Refusal::OutOfTurn)?;
-        // Verified over the document that this side built itself: the peer's bytes are never what is signed or checked.
-        Agreement::between(self.me.clone(), peer.clone()).verify(&peer.key, &signature).map_err(|_| Refusal::Agreement)?;
-        self.state = State::Up;
-        self.events.push_back(Event::Up { peer, signature });
-        Ok(())
     }
 
     /// Counts what a frame costs before anything is done about it. `Err`: milliseconds until it may come.
@@ -292,7 +318,7 @@ impl Link {
 
     fn handle_traffic(&mut self, frame: LinkFrame) -> Result<(), Refusal> {
         let event = match frame {
-            LinkFrame::Hello { .. } | LinkFrame::Agreement { .. } => return Err(Refusal::OutOfTurn),
+            LinkFrame::Hello { .. } | LinkFrame::Agreement { .. } | LinkFrame::Standing(_) => return Err(Refusal::OutOfTurn),
             LinkFrame::Error { .. } | LinkFrame::Pong { .. } => return Ok(()),
             LinkFrame::Ping { id } => {
                 self.sends.push_back(LinkFrame::Pong { id });
@@ -423,6 +449,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use kith_protocol::agreement::Agreement;
+
     use super::*;
     use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym};
 
@@ -458,9 +486,13 @@ mod tests {
         (a, b)
     }
 
+    fn face(side: &Side) -> Face {
+        Face { coop: side.coop.clone(), root: side.root.clone(), certificate: side.certificate, successions: Vec::new() }
+    }
+
     fn open(me: &Side, peer: &Side, dialled: bool) -> Link {
         let expected = dialled.then(|| peer.coop.name.clone());
-        Link::open(NOW, me.coop.clone(), me.root.clone(), me.certificate, peer.link_key, expected)
+        Link::open(NOW, face(me), peer.link_key, expected)
     }
 
     /// Passes frames to and fro until both are quiet; the first error ends it.
@@ -482,8 +514,11 @@ mod tests {
         let (a, b) = pair();
         let (mut left, mut right) = run(&a, &b).unwrap();
         assert!(left.is_up() && right.is_up());
-        assert!(matches!(left.poll_event(), Some(Event::Up { peer, .. }) if peer == b.coop));
-        assert!(matches!(right.poll_event(), Some(Event::Up { peer, .. }) if peer == a.coop));
+        let ups = |link: &mut Link| {
+            std::iter::from_fn(|| link.poll_event()).filter(|event| matches!(event, Event::Up { .. })).collect::<Vec<_>>()
+        };
+        assert_eq!(ups(&mut left), [Event::Up { peer: b.coop }]);
+        assert_eq!(ups(&mut right), [Event::Up { peer: a.coop }]);
     }
 
     #[test]
@@ -502,7 +537,7 @@ mod tests {
         assert_eq!(run(&a, &b).unwrap_err(), ('b', Refusal::LinkKey), "expired");
         // The certificate is good, but TLS showed another key: somebody in the middle.
         let (a, b) = pair();
-        let mut right = Link::open(NOW, b.coop.clone(), b.root.clone(), b.certificate, PublicKey([77; 32]), None);
+        let mut right = Link::open(NOW, face(&b), PublicKey([77; 32]), None);
         let hello = open(&a, &b, true).poll_send().unwrap();
         assert_eq!(right.handle_frame(NOW, WALL, hello, &b), Err(Refusal::LinkKey));
     }
@@ -518,7 +553,8 @@ mod tests {
         assert_eq!(right.handle_frame(NOW, WALL, early, &b), Err(Refusal::OutOfTurn));
         let mut right = open(&b, &a, false);
         right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
-        let forged = LinkFrame::Agreement { document: bytes::Bytes::new(), signature: Signature([1; 64]) };
+        let document = Agreement::between(a.coop.clone(), b.coop.clone(), Terms::default()).document().into();
+        let forged = LinkFrame::Agreement { document, signature: Signature([1; 64]) };
         assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Err(Refusal::Agreement));
     }
 
@@ -537,7 +573,7 @@ mod tests {
     fn fault_11_a_neighbour_causes_only_so_much_work() {
         let (a, b) = pair();
         let (mut left, _) = run(&a, &b).unwrap();
-        left.poll_event();
+        while left.poll_event().is_some() {}
         let submit = |id, kind| {
             let id_of = EntryId { sender: Pseudonym([1; 16]), counter: Counter { device: 0, number: id } };
             let (body, group_info) = (bytes::Bytes::new(), bytes::Bytes::new());
@@ -575,20 +611,20 @@ mod tests {
         let mut right = open(&b, &a, false);
         right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
         let signed: Vec<LinkFrame> = std::iter::from_fn(|| right.poll_send()).collect();
-        let [LinkFrame::Hello { .. }, LinkFrame::Agreement { document, signature }] = &signed[..] else { panic!("{signed:?}") };
-        let ours = Agreement::between(a.coop.clone(), b.coop.clone());
+        let [LinkFrame::Hello { .. }, LinkFrame::Standing(_), LinkFrame::Agreement { document, signature }] = &signed[..] else {
+            panic!("{signed:?}")
+        };
+        let ours = Agreement::between(a.coop.clone(), b.coop.clone(), Terms::default());
         assert_eq!((document.to_vec(), ours.verify(&b.coop.key, signature)), (ours.document(), Ok(())));
-        // The peer's text, under the peer's good signature over it, is neither agreed to nor signed.
+        // The peer's text is neither agreed to nor signed, be it under the peer's good signature over it or over the terms.
         let theirs = bytes::Bytes::from_static(b"kith-agreement/v1\neverything is theirs\n");
         let statement = kith_protocol::sign::Transcript::new(kith_protocol::sign::Label::Agreement).field(&theirs);
-        let forged = LinkFrame::Agreement { document: theirs.clone(), signature: a.root.sign(&statement) };
-        assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Err(Refusal::Agreement));
-        // Beside the good signature the text does not matter, for nobody looks at it.
-        let mut right = open(&b, &a, false);
-        right.handle_frame(NOW, WALL, open(&a, &b, true).poll_send().unwrap(), &b).unwrap();
-        while right.poll_send().is_some() {}
-        right.handle_frame(NOW, WALL, LinkFrame::Agreement { document: theirs, signature: ours.sign(&a.root) }, &b).unwrap();
-        assert!(right.is_up() && right.poll_send().is_none());
+        for signature in [a.root.sign(&statement), ours.sign(&a.root)] {
+            let forged = LinkFrame::Agreement { document: theirs.clone(), signature };
+            assert_eq!(right.handle_frame(NOW, WALL, forged, &b), Ok(()), "perhaps of a newer version");
+            assert!(matches!(right.poll_send(), Some(LinkFrame::Error { code: Code::Malformed, .. })));
+            assert!(!right.is_up() && right.poll_send().is_none());
+        }
     }
 
     #[test]

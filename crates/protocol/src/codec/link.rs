@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::agreement::{notice_from_wire, notice_to_wire, succession_from_wire, succession_to_wire};
 use super::convert::{self as c, Result, bytes_of, list_of};
 use super::log::{
     attestation_from_wire, attestation_to_wire, entries_from_wire, entries_to_wire, mark_from_wire, mark_to_wire, vote_from_wire,
@@ -15,14 +16,16 @@ use crate::agreement::LinkCertificate;
 use crate::error::Code;
 use crate::ids::{Counter, EntryId, Epoch, RoomNumber, Seq, Term, UnixSeconds};
 use crate::limits;
-use crate::link::{Batch, LinkFrame, Submission};
+use crate::link::{Batch, LinkFrame, Submission, Versions};
 use crate::wire::v1 as w;
 
 pub fn encode_link(frame: &LinkFrame) -> Bytes {
     use w::link_frame::Frame as F;
     let frame = match frame {
-        LinkFrame::Hello { version, coop, certificate } => F::Hello(w::Hello {
-            version: *version,
+        LinkFrame::Hello { versions, coop, certificate, successions } => F::Hello(w::Hello {
+            version: versions.newest,
+            oldest_version: versions.oldest,
+            successions: successions.iter().map(succession_to_wire).collect(),
             name: coop.name.to_string(),
             root_key: bytes_of(&coop.key.0),
             link_key_not_after_s: certificate.not_after.0,
@@ -31,6 +34,7 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         LinkFrame::Agreement { document, signature } => {
             F::Agreement(w::Agreement { document: document.clone(), signature: bytes_of(&signature.0) })
         }
+        LinkFrame::Standing(notice) => F::Standing(notice_to_wire(notice)),
         LinkFrame::Follow { room, id, from, term } => {
             F::Follow(w::Follow { room: room.0, room_id: bytes_of(&id.0), from_seq: from.0, term: term.0 })
         }
@@ -91,17 +95,22 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
     let frame = w::LinkFrame::decode(bytes).map_err(|_| DecodeError::Schema)?;
     Ok(match frame.frame.ok_or(DecodeError::UnknownFrame)? {
         F::Hello(x) => LinkFrame::Hello {
-            version: x.version,
+            versions: Versions { oldest: if x.oldest_version == 0 { x.version } else { x.oldest_version }, newest: x.version },
             coop: c::coop(&x.name, &x.root_key)?,
             certificate: LinkCertificate {
                 not_after: UnixSeconds(c::number(x.link_key_not_after_s, "expiry")?),
                 signature: c::signature(&x.link_key_signature, "link key")?,
             },
+            successions: c::bounded(&x.successions, "successions", limits::ROOT_SUCCESSIONS_MAX)?
+                .iter()
+                .map(succession_from_wire)
+                .collect::<Result<_>>()?,
         },
         F::Agreement(x) => LinkFrame::Agreement {
             document: c::blob(x.document, "agreement", limits::NOTE_BYTES_MAX)?,
             signature: c::signature(&x.signature, "agreement")?,
         },
+        F::Standing(x) => LinkFrame::Standing(notice_from_wire(&x)?),
         F::Follow(x) => LinkFrame::Follow {
             room: RoomNumber(x.room),
             id: c::room_id(&x.room_id)?,

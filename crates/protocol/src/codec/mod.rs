@@ -4,6 +4,7 @@
 //! allocated is bounded by a small multiple of the frame: lists are counted on the wire before their items are made.
 //! Unknown fields are dropped (so nothing is signed over a re-encoding); unknown frames are errors.
 
+mod agreement;
 mod content;
 mod convert;
 mod link;
@@ -12,6 +13,7 @@ mod member;
 mod proof;
 mod scan;
 
+pub use agreement::{decode_agreement_record, encode_agreement_record};
 pub use content::{OpenedContent, decode_content, decode_franked, encode_content, encode_franked};
 pub use link::{decode_link, encode_link};
 pub use log::{

@@ -12,7 +12,7 @@ use kith_protocol::ids::{
 };
 use kith_protocol::judge::Standing;
 use kith_protocol::limits;
-use kith_protocol::link::{Batch, LinkFrame, Submission};
+use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::provisional::Provisional;
@@ -27,6 +27,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::arbitrary_agreements::{notice, succession};
 use crate::arbitrary_proofs::proof;
 use crate::forms::{ATTESTED_ROOM, Form};
 
@@ -39,7 +40,7 @@ pub trait Arbitrary: Form {
     }
 }
 
-fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
+pub fn fill<const N: usize>() -> impl Strategy<Value = [u8; N]> + Clone {
     // A filled array shrinks and prints well; that no byte is lost or moved is for the first and the last to show.
     any::<[u8; 3]>().prop_map(|[first, middle, last]| {
         let mut bytes = [middle; N];
@@ -98,7 +99,7 @@ pub fn coop() -> impl Strategy<Value = Coop> + Clone {
     (coop_name(), key()).prop_map(|(name, key)| Coop { name, key })
 }
 
-fn time() -> impl Strategy<Value = UnixSeconds> + Clone {
+pub fn time() -> impl Strategy<Value = UnixSeconds> + Clone {
     number().prop_map(UnixSeconds)
 }
 
@@ -370,13 +371,15 @@ impl Arbitrary for LinkFrame {
         let request = any::<u32>();
         let id = any::<u64>();
         match name {
-            "hello" => (any::<u32>(), coop(), time(), signature())
-                .prop_map(|(version, coop, not_after, signature)| Self::Hello {
-                    version,
+            "hello" => ((1..=u32::MAX, any::<u32>()), coop(), time(), signature(), vec(succession(), 0..3))
+                .prop_map(|((oldest, newest), coop, not_after, signature, successions)| Self::Hello {
+                    versions: Versions { oldest, newest },
                     coop,
                     certificate: LinkCertificate { not_after, signature },
+                    successions,
                 })
                 .boxed(),
+            "standing" => notice().prop_map(Self::Standing).boxed(),
             "agreement" => (blob(), signature()).prop_map(|(document, signature)| Self::Agreement { document, signature }).boxed(),
             "follow" => {
                 (room_number(), room(), seq(), term()).prop_map(|(room, id, from, term)| Self::Follow { room, id, from, term }).boxed()

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use kith_protocol::admission::Admission;
+use kith_protocol::agreement::Record;
 use kith_protocol::codec::{self, DecodeError, Encoding, OpenedContent};
 use kith_protocol::content::Content;
 use kith_protocol::credential::LeafCertificate;
@@ -93,6 +94,7 @@ form!(ToMember {
 form!(LinkFrame {
     Self::Hello { .. } => "hello",
     Self::Agreement { .. } => "agreement",
+    Self::Standing(_) => "standing",
     Self::Follow { .. } => "follow",
     Self::Unfollow { .. } => "unfollow",
     Self::Batch(_) => "batch",
@@ -130,6 +132,7 @@ form!(Admission { _ => "admission" }, codec::encode_admission, codec::decode_adm
 form!(LeafCertificate { _ => "leaf_certificate" }, codec::encode_certificate, codec::decode_certificate);
 form!(RoomSnapshot { _ => "room_snapshot" }, codec::encode_room_snapshot, codec::decode_room_snapshot);
 form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, |bytes| codec::decode_group_snapshot(ATTESTED_ROOM, bytes));
+form!(Record { _ => "agreement_record" }, codec::encode_agreement_record, codec::decode_agreement_record);
 form!(Vote { _ => "stored_vote" }, codec::encode_vote, codec::decode_vote);
 form!(Proof { Self::Fork(_) => "fork", Self::DoubleVote(_) => "double_vote" }, codec::encode_proof, codec::decode_proof);
 form!(Succession { _ => "succession" }, codec::encode_succession, codec::decode_succession);

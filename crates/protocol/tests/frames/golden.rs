@@ -103,6 +103,7 @@ golden! {
     room_snapshot: check_binary,
     group_snapshot: check_binary,
     stored_attestation: check_binary,
+    agreement_record: check_binary,
     stored_vote: check_binary,
     succession: check_binary,
     proof: check_binary,

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod arbitrary;
+mod arbitrary_agreements;
 mod arbitrary_proofs;
 mod bounds;
 mod forms;
@@ -12,3 +13,4 @@ mod golden;
 mod numbers;
 mod round_trip;
 mod samples;
+mod shapes;

@@ -136,6 +136,7 @@ binary! {
     room_snapshot: kith_protocol::snapshot::RoomSnapshot,
     group_snapshot: kith_protocol::snapshot::GroupSnapshot,
     stored_attestation: kith_protocol::log::checkpoint::Attestation,
+    agreement_record: kith_protocol::agreement::Record,
     stored_vote: kith_protocol::log::succession::Vote,
     succession: kith_protocol::log::succession::Succession,
     proof: kith_protocol::log::proof::Proof,
@@ -144,4 +145,16 @@ binary! {
 json! {
     to_server_json: kith_protocol::member::ToServer,
     to_member_json: kith_protocol::member::ToMember,
+}
+
+proptest! {
+    /// What a co-op renders, another parses to the same values, and there is one rendering.
+    #[test]
+    fn agreements(terms in crate::arbitrary_agreements::terms()) {
+        use kith_protocol::agreement::Agreement;
+        use kith_protocol::ids::{Coop, PublicKey};
+        let party = |name: &str, fill| Coop { name: name.parse().unwrap(), key: PublicKey([fill; 32]) };
+        let agreement = Agreement::between(party("birch.test", 2), party("alder.test", 1), terms);
+        prop_assert_eq!(Agreement::parse(&agreement.document()), Ok(agreement));
+    }
 }

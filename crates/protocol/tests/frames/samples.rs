@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kith_protocol::admission::Admission;
-use kith_protocol::agreement::LinkCertificate;
+use kith_protocol::agreement::{Limits, LinkCertificate, Notice, Offer, Record, Rooms, RootSuccession, Signed, Standing as Keeps, Terms};
 use kith_protocol::codec::OpenedContent;
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
 use kith_protocol::credential::LeafCertificate;
@@ -11,7 +11,7 @@ use kith_protocol::ids::{
     Coop, CoopName, Counter, DeviceHandle, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
 };
 use kith_protocol::judge::Standing;
-use kith_protocol::link::{Batch, LinkFrame, Submission};
+use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::proof::{DoubleVote, Fork, Proof, SignedRoot};
@@ -223,6 +223,49 @@ pub fn to_member() -> Samples<ToMember> {
     ]
 }
 
+fn root_succession() -> RootSuccession {
+    RootSuccession {
+        from: PublicKey([0x31; 32]),
+        to: PublicKey([0x33; 32]),
+        not_before: UnixSeconds(1_780_000_000),
+        not_after: UnixSeconds(1_785_000_000),
+        old_signature: signature(0x91),
+        new_signature: signature(0x92),
+    }
+}
+
+fn notice(standing: Keeps) -> Notice {
+    let effective = UnixSeconds(1_792_592_000);
+    Notice { standing, at: TIME, effective, reason: "too much spam".parse().unwrap(), signature: signature(0x93) }
+}
+
+fn terms() -> Terms {
+    Terms {
+        revision: 3,
+        rooms: Rooms::Listed([RoomId([0x11; 32]), RoomId([0x12; 32])].into()),
+        conduct: "2".parse().unwrap(),
+        crisis: "https://alder.test/crisis".parse().unwrap(),
+        moderation: "Ada".parse().unwrap(),
+        limits: Limits { entries_per_day: 500, bytes_per_day: 9_000_000, rooms: 7 },
+        retention_days: 90,
+        review: Some("2027-01-31".parse().unwrap()),
+        notice_days: 30,
+    }
+}
+
+pub fn agreement_record() -> Samples<Record> {
+    let signed = Signed { document: b"document".to_vec(), ours: signature(0x95), theirs: signature(0x96), since: TIME };
+    let record = Record {
+        accepted: vec![terms(), Terms::default()],
+        offer: Some(Offer { terms: Terms { revision: 4, ..Terms::default() }, signature: signature(0x94) }),
+        signed: Some(signed),
+        our_notice: Some(notice(Keeps::Suspended)),
+        their_notice: Some(notice(Keeps::Ended)),
+        rooms_key: Some(PublicKey([0x31; 32])),
+    };
+    vec![("agreement_record", record), ("agreement_record.new", Record { accepted: vec![Terms::default()], ..Record::default() })]
+}
+
 pub fn link() -> Samples<LinkFrame> {
     let (room, request, id) = (RoomNumber(5), 7, 9);
     let certificate = LinkCertificate { not_after: TIME, signature: signature(0x55) };
@@ -242,8 +285,17 @@ pub fn link() -> Samples<LinkFrame> {
     };
     let mark = attestation_of_number().marks.swap_remove(0);
     vec![
-        ("hello", LinkFrame::Hello { version: 1, coop: alder(), certificate }),
+        (
+            "hello",
+            LinkFrame::Hello {
+                versions: Versions { oldest: 1, newest: 3 },
+                coop: alder(),
+                certificate,
+                successions: vec![root_succession()],
+            },
+        ),
         ("agreement", LinkFrame::Agreement { document: bytes("document"), signature: signature(0x55) }),
+        ("standing", LinkFrame::Standing(notice(Keeps::Ended))),
         ("follow", LinkFrame::Follow { room, id: ROOM, from: Seq(300), term: Term(2) }),
         ("unfollow", LinkFrame::Unfollow { room }),
         ("batch", LinkFrame::Batch(Box::new(batch))),

@@ -26,7 +26,7 @@ const TOO_LONG: Duration = Duration::from_secs(60);
 pub(crate) fn coop() -> Handle {
     let root = SecretKey::from_seed([1; 32]);
     let id = CoopId { name: "alder.test".parse().unwrap(), key: root.public() };
-    let secrets = Secrets { root, link_key: PublicKey([2; 32]) };
+    let secrets = Secrets::new(root, PublicKey([2; 32]));
     let (driver, handle) = Driver::new(Coop::new(id, secrets, Boot::default(), UnixSeconds(0)), Arc::new(Memory::new()));
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {

@@ -2,7 +2,7 @@
 //! the room is frozen, and everybody in it hears of it with the proof.
 
 use kith_protocol::codec::encode_proof;
-use kith_protocol::ids::{ConnectionId, CoopName, Hash, Millis, RoomNumber};
+use kith_protocol::ids::{ConnectionId, CoopName, Hash, Millis, RoomId, RoomNumber};
 use kith_protocol::limits::COMPARE_EVERY_MS;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::merkle::Frontier;
@@ -32,7 +32,8 @@ impl Coop {
     }
 
     /// What the hub signed for another holder. Whoever has at least as much compares.
-    pub(super) fn compare(&mut self, peer: &CoopName, number: RoomNumber, theirs: Attestation) {
+    pub(super) fn compare(&mut self, peer: &CoopName, id: &RoomId, theirs: Attestation) {
+        let Some(number) = self.room_numbers.get(id).copied().filter(|number| self.may_hold(*number, peer)) else { return };
         let Some(room) = self.rooms.get(&number).filter(|room| !room.is_frozen()) else { return };
         let checkpoint = theirs.checkpoint;
         let is_comparable = checkpoint.term == room.term() && (1..=room.durable()).contains(&checkpoint.size);

@@ -15,6 +15,7 @@ use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::agreements::Dialled;
 use super::machine::Coop;
 use super::steward::{Reply, Request};
 use super::types::{Boot, Effect, Input, Read, ReadResult};
@@ -30,26 +31,26 @@ const QUEUE_RESERVE: usize = 32;
 pub struct Handle {
     inputs: mpsc::Sender<Message>,
     next_connection: Arc<AtomicU64>,
-    pub neighbours: watch::Receiver<Vec<(CoopName, String)>>,
+    pub neighbours: watch::Receiver<Vec<Dialled>>,
 }
 
 /// An input, or a connection's queue.
 pub enum Message {
     Input(Input),
-    Member {
-        connection: ConnectionId,
-        queue: queue::Sender,
-    },
-    /// `is_up` is set once both have signed.
-    Link {
-        connection: ConnectionId,
-        queue: mpsc::Sender<Bytes>,
-        is_up: Arc<AtomicBool>,
-    },
-    Steward {
-        request: Request,
-        reply: oneshot::Sender<Reply>,
-    },
+    Member { connection: ConnectionId, queue: queue::Sender },
+    Link { connection: ConnectionId, queue: mpsc::Sender<Bytes>, meter: Arc<LinkMeter> },
+    Steward { request: Request, reply: oneshot::Sender<Reply> },
+}
+
+/// What a link's task and the driver tell each other of it.
+#[derive(Debug, Default)]
+pub struct LinkMeter {
+    /// The other end is a neighbour.
+    pub is_known: AtomicBool,
+    /// Both have signed.
+    pub is_up: AtomicBool,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
 }
 
 impl Handle {
@@ -138,7 +139,7 @@ type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 struct LinkQueue {
     queue: mpsc::Sender<Bytes>,
-    is_up: Arc<AtomicBool>,
+    meter: Arc<LinkMeter>,
 }
 
 pub struct Driver {
@@ -151,7 +152,7 @@ pub struct Driver {
     links: HashMap<ConnectionId, LinkQueue>,
     stewards: HashMap<u64, oneshot::Sender<Reply>>,
     next_steward: u64,
-    neighbours: watch::Sender<Vec<(CoopName, String)>>,
+    neighbours: watch::Sender<Vec<Dialled>>,
     commit: Option<Commit>,
 }
 
@@ -240,7 +241,7 @@ impl Driver {
                 self.handle(input);
             }
             Message::Member { connection, queue } => drop(self.members.insert(connection, queue)),
-            Message::Link { connection, queue, is_up } => drop(self.links.insert(connection, LinkQueue { queue, is_up })),
+            Message::Link { connection, queue, meter } => drop(self.links.insert(connection, LinkQueue { queue, meter })),
             Message::Steward { request, reply } => {
                 let id = self.next_steward;
                 self.next_steward += 1;
@@ -318,15 +319,21 @@ impl Driver {
             Effect::CloseMember { connection } => drop(self.members.remove(&connection)),
             Effect::ToLink { connection, bytes } => {
                 let Some(link) = self.links.get(&connection) else { return };
+                link.meter.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 if link.queue.try_send(bytes).is_err() {
                     tracing::warn!("a neighbour does not read; its link is closed and will resume from its cursors");
                     self.links.remove(&connection);
                     self.handle(Input::LinkClosed { connection });
                 }
             }
+            Effect::LinkKnown { connection } => {
+                if let Some(link) = self.links.get(&connection) {
+                    link.meter.is_known.store(true, Ordering::Relaxed);
+                }
+            }
             Effect::LinkUp { connection } => {
                 if let Some(link) = self.links.get(&connection) {
-                    link.is_up.store(true, Ordering::Relaxed);
+                    link.meter.is_up.store(true, Ordering::Relaxed);
                 }
             }
             Effect::CloseLink { connection } => drop(self.links.remove(&connection)),
@@ -337,7 +344,14 @@ impl Driver {
                     let _ = itself.send(Message::Input(Input::ReadDone { id, result })).await;
                 });
             }
-            Effect::Steward { id, reply } => {
+            Effect::Steward { id, mut reply } => {
+                if let Reply::Status(status) = &mut reply {
+                    for neighbour in &mut status.neighbours {
+                        let meter = neighbour.connection.and_then(|connection| self.links.get(&connection)).map(|link| &link.meter);
+                        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+                        neighbour.bytes = meter.map(|meter| (read(&meter.bytes_in), read(&meter.bytes_out)));
+                    }
+                }
                 if let Some(waiting) = self.stewards.remove(&id) {
                     let _ = waiting.send(reply);
                 }

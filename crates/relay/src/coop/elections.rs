@@ -142,6 +142,9 @@ impl Coop {
         let Some(room) = self.rooms.get(&number) else { return };
         let (id, names) = (room.id, room.electorate().map(|voters| voters.names()).unwrap_or_default());
         for name in names {
+            if !self.neighbours.covers(&name, &id, self.wall) {
+                continue;
+            }
             if let Some((connection, link)) = self.link_to(&name) {
                 link.call(id, term, candidate.clone(), probe);
                 self.pump_link(connection);
@@ -191,15 +194,23 @@ impl Coop {
             return self.call(number, term, false);
         }
         let candidate = vote.candidate.name.clone();
+        if !self.neighbours.covers(&candidate, &vote.room, self.wall) {
+            return;
+        }
         if let Some((connection, link)) = self.link_to(&candidate) {
             link.vote(vote);
             self.pump_link(connection);
         }
     }
 
+    /// The number of a room, if traffic about it may flow between that neighbour and this co-op.
+    fn covered_room(&self, peer: &CoopName, id: &RoomId) -> Option<RoomNumber> {
+        self.room_numbers.get(id).copied().filter(|_| self.neighbours.covers(peer, id, self.wall))
+    }
+
     /// A neighbour stands, or the hub itself hands the room over.
     pub(super) fn call_came(&mut self, peer: &CoopName, id: &RoomId, term: Term, candidate: CoopId, probe: bool) {
-        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        let Some(number) = self.covered_room(peer, id) else { return };
         let Some(room) = self.rooms.get(&number).filter(|room| room.electorate().is_some_and(|voters| voters.counts(peer))) else { return };
         let is_from_hub = room.hub.name == *peer && !room.is_hub();
         let is_good = room
@@ -238,7 +249,7 @@ impl Coop {
     }
 
     pub(super) fn willing_came(&mut self, peer: &CoopName, id: &RoomId, term: Term) {
-        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        let Some(number) = self.covered_room(peer, id) else { return };
         let Some(candidacy) = self.elections.candidacies.get_mut(&number).filter(|candidacy| candidacy.term == term) else { return };
         if let Step::Probing(willing) = &mut candidacy.step
             && !willing.contains(peer)
@@ -326,8 +337,8 @@ impl Coop {
         if *to == self.me.name || !log.context.voters.may_order(to) {
             return Err("only another voter of the room can take it over; `kith room voters` lists and changes them".to_owned());
         }
-        if !self.links_up.contains_key(to) {
-            return Err(format!("there is no link to {to} now"));
+        if !self.links_up.contains_key(to) || !self.neighbours.covers(to, id, self.wall) {
+            return Err(format!("there is no link to {to} now, or what was agreed with it leaves out that room"));
         }
         let key = log.coop_key(to).ok_or("the room's records have no key of that co-op")?;
         let candidate = CoopId { name: to.clone(), key };

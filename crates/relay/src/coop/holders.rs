@@ -21,7 +21,7 @@ impl Coop {
     pub(super) fn follow_from(&mut self, holder: &CoopName, number: RoomNumber) {
         let Some(room) = self.rooms.get(&number) else { return };
         let (id, from, term) = (room.id, Seq(room.size()), room.term());
-        if *holder == self.me.name {
+        if *holder == self.me.name || !self.neighbours.covers(holder, &id, self.wall) {
             return;
         }
         let before = self.following.insert(number, holder.clone()).filter(|before| before != holder);
@@ -44,9 +44,10 @@ impl Coop {
         self.end_for(number, peer) == u64::MAX
     }
 
-    /// How far a co-op may be sent a room.
+    /// How far a co-op may be sent a room: not at all if what was agreed with it does not cover the room.
     pub(super) fn end_for(&self, number: RoomNumber, peer: &CoopName) -> u64 {
-        self.rooms.get(&number).and_then(|room| room.log()).map_or(0, |log| log.end_for(peer))
+        let room = self.rooms.get(&number).filter(|room| self.neighbours.covers(peer, &room.id, self.wall));
+        room.and_then(|room| room.log()).map_or(0, |log| log.end_for(peer))
     }
 
     /// Tells a neighbour how far this co-op has the rooms that both hold.
@@ -105,11 +106,23 @@ impl Coop {
     pub(super) fn tell_stranger(&mut self, peer: &CoopName, number: RoomNumber, term: Term) {
         let Some(room) = self.rooms.get(&number).filter(|room| room.term() > term) else { return };
         let (id, term) = (room.id, room.term());
-        if self.end_for(number, peer) == 0
+        let is_covered = self.neighbours.covers(peer, &id, self.wall);
+        if is_covered
+            && self.end_for(number, peer) == 0
             && let Some((connection, link)) = self.link_to(peer)
         {
             link.status(id, term, 0, None);
             self.pump_link(connection);
+        }
+    }
+
+    /// The hub may have been away when this mirror's newest mark was sent.
+    pub(super) fn attest_again(&mut self, number: RoomNumber) {
+        let (root, wall) = (self.secrets.root.clone(), self.wall);
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let size = room.durable();
+        if let Some(mark) = room.committed(&root, wall, size) {
+            self.attest_to_hub(number, size, Some(mark));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What neighbours say: handing entries to hubs, following logs, marks, and requests on members' behalf.
 
-use kith_federation::link::{Event, Link, Refusal};
+use kith_federation::link::{Event, Face, Link, Refusal};
 use kith_protocol::admission::fetch_statement;
 use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{self, DecodeError};
@@ -12,7 +12,7 @@ use kith_protocol::link::{Batch, LinkFrame, Submission};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 use kith_protocol::member::{FetchGroup, Group, RequestId, ToMember};
-use kith_protocol::sign::{Signature, verify};
+use kith_protocol::sign::verify;
 use kith_storage::Write;
 
 use super::full;
@@ -26,8 +26,11 @@ use crate::room::offer::NoGroup;
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
         let until = UnixSeconds(self.wall.0 + LINK_KEY_LIFETIME_S);
-        let certificate = LinkCertificate::issue(&self.secrets.root, &self.me, &self.secrets.link_key, until);
-        let link = Link::open(self.now, self.me.clone(), self.secrets.root.clone(), certificate, peer_link_key, dialled);
+        let identity = &self.secrets.identity;
+        let coop = identity.coop(&self.me.name);
+        let certificate = LinkCertificate::issue(&identity.root, &coop, &self.secrets.link_key, until);
+        let face = Face { coop, root: identity.root.clone(), certificate, successions: identity.successions.clone() };
+        let link = Link::open(self.now, face, peer_link_key, dialled);
         self.links.insert(connection, link);
         self.pump_link(connection);
     }
@@ -40,6 +43,7 @@ impl Coop {
             self.feeds.retain(|(name, _), _| *name != peer);
             let rooms = self.rooms_of_hub(&peer);
             self.outbox.link_lost(&rooms);
+            self.note_link(&peer, false);
             self.following.retain(|_, holder| *holder != peer);
             self.hub_silent(&peer);
             for number in rooms {
@@ -55,8 +59,12 @@ impl Coop {
         self.link_closed(connection);
     }
 
-    fn end_link(&mut self, connection: ConnectionId, refusal: &Refusal) {
-        tracing::warn!(%refusal, "a link is refused");
+    pub(super) fn end_link(&mut self, connection: ConnectionId, refusal: &Refusal) {
+        let claimed = self.links.get(&connection).and_then(Link::claimed).cloned();
+        tracing::warn!(neighbour = claimed.as_ref().map(tracing::field::display), %refusal, "a link is refused");
+        if let Some(name) = claimed {
+            self.note_link_error(&name, &refusal.to_string());
+        }
         let bytes = codec::encode_link(&Link::farewell(refusal));
         self.pump_link(connection);
         self.effects.push_back(Effect::ToLink { connection, bytes });
@@ -72,6 +80,11 @@ impl Coop {
         if let Err(refusal) = outcome {
             return self.end_link(connection, &refusal);
         }
+        self.drain_link(connection);
+    }
+
+    /// Carries out what the link's machine has come to.
+    pub(super) fn drain_link(&mut self, connection: ConnectionId) {
         while let Some(event) = self.links.get_mut(&connection).and_then(Link::poll_event) {
             self.link_event(connection, event);
         }
@@ -119,21 +132,20 @@ impl Coop {
         let peer = self.links.get(&connection).and_then(Link::peer).cloned();
         let Some(peer) = peer else { return };
         match event {
-            Event::Up { peer, signature } => self.link_up(connection, &peer, signature),
+            Event::Known { root, rooms } => self.peer_known(connection, &peer.name, root, rooms),
+            Event::Signed { terms, signature } => self.terms_signed(connection, &peer.name, &terms, signature),
+            Event::Standing(notice) => self.standing_came(connection, &peer.name, notice),
+            Event::Up { peer } => self.link_up(connection, &peer),
             Event::Follow { room, from, term } => self.peer_follows(connection, &peer, &room, from, term),
             Event::Status { room, term, size, attestation } => {
                 self.status_came(&peer.name, &room, term, size);
-                if let (Some(number), Some(attestation)) = (self.room_numbers.get(&room).copied(), attestation)
-                    && self.may_hold(number, &peer.name)
-                {
-                    self.compare(&peer.name, number, attestation);
-                }
+                attestation.into_iter().for_each(|attestation| self.compare(&peer.name, &room, attestation));
             }
             Event::Proof(proof) => self.proof_came(&peer.name, proof),
             Event::Call { room, term, candidate, probe } => self.call_came(&peer.name, &room, term, candidate, probe),
             Event::Willing { room, term } => self.willing_came(&peer.name, &room, term),
             Event::Vote(vote) => {
-                if vote.voter == peer.name {
+                if vote.voter == peer.name && self.neighbours.covers(&peer.name, &vote.room, self.wall) {
                     self.vote_came(*vote);
                 }
             }
@@ -152,18 +164,14 @@ impl Coop {
         }
     }
 
-    fn link_up(&mut self, connection: ConnectionId, peer: &CoopId, signature: Signature) {
+    fn link_up(&mut self, connection: ConnectionId, peer: &CoopId) {
         if let Some(older) = self.links_up.insert(peer.name.clone(), connection).filter(|older| *older != connection) {
             // The newer connection is the live one: the older is a half-open rest of it.
             self.effects.push_back(Effect::CloseLink { connection: older });
             self.links.remove(&older);
             self.feeds.retain(|(name, _), _| *name != peer.name);
         }
-        if let Some(row) = self.neighbours.get_mut(&peer.name).filter(|row| row.signature != Some(signature)) {
-            row.signature = Some(signature);
-            let row = row.clone();
-            self.write(Write::PutNeighbour(row));
-        }
+        self.note_link(&peer.name, true);
         tracing::info!(neighbour = %peer.name, "link up");
         self.effects.push_back(Effect::LinkUp { connection });
         self.hub_heard(&peer.name);
@@ -177,16 +185,6 @@ impl Coop {
                 self.attest_again(number);
             }
             self.forward(number);
-        }
-    }
-
-    /// The hub may have been away when this mirror's newest mark was sent.
-    fn attest_again(&mut self, number: RoomNumber) {
-        let (root, wall) = (self.secrets.root.clone(), self.wall);
-        let Some(room) = self.rooms.get_mut(&number) else { return };
-        let size = room.durable();
-        if let Some(mark) = room.committed(&root, wall, size) {
-            self.attest_to_hub(number, size, Some(mark));
         }
     }
 
@@ -207,9 +205,9 @@ impl Coop {
             return self.order_pending(number);
         }
         // What is handed to a hub that broke its word would be lost with its term.
-        let hub = self.rooms.get(&number).filter(|room| !room.is_frozen()).map(|room| room.hub.name.clone());
-        let Some(connection) = hub.as_ref().and_then(|hub| self.links_up.get(hub)).copied() else { return };
-        let Some(hub) = hub else { return };
+        let room = self.rooms.get(&number).filter(|room| !room.is_frozen());
+        let Some((id, hub)) = room.map(|room| (room.id, room.hub.name.clone())) else { return };
+        let Some(connection) = self.links_up.get(&hub).copied().filter(|_| self.neighbours.covers(&hub, &id, self.wall)) else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);
         if let Some(link) = self.links.get_mut(&connection) {
             sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));
@@ -219,13 +217,19 @@ impl Coop {
 
     /// A mirror hands in an entry of one of its members.
     fn submission_came(&mut self, connection: ConnectionId, peer: &CoopId, id: u64, submission: &Submission) {
-        let (number, is_full) = (self.room_numbers.get(&submission.room).copied(), self.is_full());
+        let bytes = (submission.body.len() + submission.group_info.len()) as u64;
+        let covered = self.neighbours.covers(&peer.name, &submission.room, self.wall);
+        let number = self.room_numbers.get(&submission.room).copied().filter(|_| covered);
+        let is_full = self.is_full();
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
             _ if is_full => Err((Code::DiskFull, full::WHY.to_owned())),
             // A joiner that was led here learns from the group who orders the room now.
             Some(room) if !room.is_hub() && submission.kind == Kind::Commit => {
                 Err((Code::WrongEpoch, "another co-op orders this room".to_owned()))
+            }
+            Some(_) if !self.neighbours.has_room_for(&peer.name, bytes, self.wall) => {
+                Err((Code::RateLimited, "the agreement's limit for this day is reached".to_owned()))
             }
             Some(room) if submission.kind != Kind::Creation => {
                 room.order(self.wall, peer, submission).map_err(|error| (error.code(), error.to_string()))
@@ -235,6 +239,7 @@ impl Coop {
         match (outcome, number) {
             (Ok(order), Some(number)) => {
                 if order != Order::Known {
+                    self.neighbours.take(&peer.name, bytes, self.wall);
                     self.touched(number);
                 }
                 self.after.push(After::Submitted { connection, id });
@@ -291,7 +296,16 @@ impl Coop {
     /// the time when they had.
     fn peer_follows(&mut self, connection: ConnectionId, peer: &CoopId, id: &RoomId, from: Seq, term: Term) {
         let number = self.room_numbers.get(id).copied();
-        match number.filter(|number| self.end_for(*number, &peer.name) > from.0) {
+        let allowed = number.is_some_and(|number| self.end_for(number, &peer.name) > from.0);
+        let followed = self.feeds.keys().filter(|(name, room)| *name == peer.name && Some(*room) != number).count();
+        if allowed && followed >= self.neighbours.rooms_max(&peer.name) {
+            if let Some(link) = self.links.get_mut(&connection) {
+                link.stop_follower(id);
+                link.refuse(Code::TooLarge, "the agreement allows no more rooms".to_owned());
+            }
+            return;
+        }
+        match number.filter(|_| allowed) {
             Some(number) => self.start_feed(&peer.name, number, from, term),
             None => {
                 if let Some(link) = self.links.get_mut(&connection) {
@@ -327,7 +341,7 @@ impl Coop {
             return;
         }
         let before = room.size();
-        match room.mirror(batch, |name| neighbours.get(name).map(|row| row.coop.key)) {
+        match room.mirror(batch, |name| neighbours.get(name).map(|neighbour| neighbour.in_rooms().key)) {
             Ok(()) => {
                 self.drop_mirrored(number, before);
                 self.touched(number);
@@ -427,7 +441,8 @@ impl Coop {
     /// A neighbour asks for what a joiner of its own needs.
     pub(super) fn peer_fetch_group(&mut self, connection: ConnectionId, fetch: FetchGroup, may_wait: bool) {
         let Some(peer) = self.links.get(&connection).and_then(Link::peer).map(|peer| peer.name.clone()) else { return };
-        let proven = verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
+        let covered = self.neighbours.covers(&peer, &fetch.room, self.wall);
+        let proven = covered && verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
         let room = number.and_then(|number| self.rooms.get(&number));
         let group = room.map_or(Err(NoGroup::Closed), |room| room.group(&fetch.invite, self.wall));
@@ -450,12 +465,11 @@ impl Coop {
     pub(super) fn relay_fetch(&mut self, connection: ConnectionId, fetch: FetchGroup) {
         let holder = fetch.holder.clone();
         let request = fetch.request;
-        let pinned = self.neighbours.get(&holder.name);
         if holder.name == self.me.name {
             return self.refuse(connection, Code::InviteClosed, "the invite is closed or does not fit", request);
         }
-        if pinned.is_none_or(|row| row.coop != holder || row.signature.is_none()) {
-            return self.refuse(connection, Code::NoAgreement, "no agreement with that co-op", request);
+        if let Err(why) = self.may_share(&holder, &fetch.room) {
+            return self.refuse(connection, Code::NoAgreement, &why, request);
         }
         if self.relayed.len() >= LINK_REQUESTS_MAX {
             return self.refuse(connection, Code::Busy, "too many requests are waiting for that co-op", request);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kith_federation::link::{Link, Pins};
+use kith_federation::link::Link;
 use kith_protocol::codec::{Encoding, encode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
@@ -11,12 +11,14 @@ use kith_protocol::ids::{
 };
 use kith_protocol::limits::{BACKLOG_MAX, SETTLE_MS};
 use kith_protocol::member::{Refused, RequestId, ToMember};
-use kith_storage::{DeviceRow, NeighbourRow, Write};
+use kith_storage::{DeviceRow, Write};
 
+use super::agreements::NeighbourTable;
 use super::elections::Elections;
 use super::feed::Feed;
 use super::outbox::Outbox;
 use super::rebuild::Rebuild;
+use super::status::Behind;
 use super::types::{Boot, Effect, Input, Read, Secrets};
 use super::waiting::{After, Reader};
 use crate::room::Room;
@@ -54,6 +56,7 @@ pub struct Coop {
     pub(super) watchers: BTreeSet<ConnectionId>,
 
     pub(super) neighbours: NeighbourTable,
+    pub(super) behind: Behind,
     pub(super) links: BTreeMap<ConnectionId, Link>,
     pub(super) links_up: BTreeMap<CoopName, ConnectionId>,
     pub(super) feeds: BTreeMap<(CoopName, RoomNumber), Feed>,
@@ -86,29 +89,6 @@ pub struct Coop {
     pub(super) draining: bool,
 }
 
-/// Who is pinned.
-#[derive(Debug, Default)]
-pub(super) struct NeighbourTable(pub BTreeMap<CoopName, NeighbourRow>);
-
-impl std::ops::Deref for NeighbourTable {
-    type Target = BTreeMap<CoopName, NeighbourRow>;
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for NeighbourTable {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
-
-impl Pins for NeighbourTable {
-    fn neighbour(&self, name: &CoopName) -> Option<CoopId> {
-        self.0.get(name).map(|row| row.coop.clone())
-    }
-}
-
 impl Coop {
     /// `wall` is the time of the start.
     pub fn new(me: CoopId, secrets: Secrets, boot: Boot, wall: UnixSeconds) -> Self {
@@ -137,7 +117,8 @@ impl Coop {
             settle_until: Some(Millis(SETTLE_MS)),
             elections: Elections::default(),
             rebuilds: BTreeMap::new(),
-            neighbours: NeighbourTable(boot.neighbours.into_iter().map(|row| (row.coop.name.clone(), row)).collect()),
+            neighbours: NeighbourTable::restore(boot.neighbours),
+            behind: BTreeMap::new(),
             links: BTreeMap::new(),
             links_up: BTreeMap::new(),
             feeds: BTreeMap::new(),
@@ -208,6 +189,7 @@ impl Coop {
             Input::LinkOpened { connection, peer_link_key, dialled } => self.link_opened(connection, peer_link_key, dialled),
             Input::LinkFrame { connection, frame } => self.link_frame(connection, frame),
             Input::LinkClosed { connection } => self.link_closed(connection),
+            Input::DialFailed { name, why } => self.note_link_error(&name, &why),
             Input::ReadDone { id, result } => self.read_done(id, result),
             Input::Steward { id, request } => self.handle_steward(id, request),
             Input::Committed => self.handle_committed(),
@@ -291,7 +273,11 @@ impl Coop {
     pub(super) fn act(&mut self, action: After) {
         match action {
             After::Effect(effect) => self.effects.push_back(effect),
-            After::Grown(committed) => self.grown(committed),
+            After::Grown(committed) => {
+                self.note_growth(&committed);
+                self.grown(committed);
+            }
+            After::Agreement { name } => self.show_agreement(&name),
             After::Pending { room, id } => {
                 self.outbox.durable(room, &id);
                 self.deliver_one(room, &id);
@@ -332,6 +318,7 @@ impl Coop {
         self.tick_elections();
         self.tick_settling();
         self.tick_compare();
+        self.tick_agreements();
         if self.resubmit_at.is_some_and(|at| at <= self.now) {
             self.resubmit_at = None;
             let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();

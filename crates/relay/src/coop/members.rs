@@ -292,6 +292,7 @@ impl Coop {
         }
         if self.outbox.get(number, &id).is_some() {
             self.reply_after_commit(connection, &ack);
+            self.tell_why_it_waits(connection, number);
             return Ok(());
         }
         let expected = logged.max(self.outbox.last_counter(number, &id).unwrap_or(0)) + 1;
@@ -303,6 +304,7 @@ impl Coop {
         }
         self.write(Write::PutPending { room: number, id, submission: outbox::encode(&submission) });
         self.outbox.push(number, submission, join.map(|request| (connection, request)));
+        self.tell_why_it_waits(connection, number);
         self.reply_after_commit(connection, &ack);
         self.after.push(After::Pending { room: number, id });
         Ok(())
@@ -422,9 +424,8 @@ impl Coop {
             Some(number) => number,
             None if join.holder.name == self.me.name => return Err(no(Code::NoSuchRoom, "no such room")),
             None => {
-                let known = self.neighbours.get(&join.holder.name).filter(|row| row.coop == join.holder && row.signature.is_some());
-                let hub = known.map(|row| row.coop.clone()).ok_or_else(|| no(Code::NoAgreement, "no agreement with that co-op"))?;
-                self.new_room(join.room, hub)?
+                self.may_share(&join.holder, &join.room).map_err(|why| no(Code::NoAgreement, why))?;
+                self.new_room(join.room, join.holder)?
             }
         };
         let room = self.rooms.get(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
@@ -433,6 +434,7 @@ impl Coop {
         // A join that was taken before is not taken again: the device reads on from where it stood.
         let is_in = room.is_member(&join.pseudonym);
         if !is_in {
+            self.why_not_shared(number).map_or(Ok(()), |why| Err(no(Code::NoAgreement, why)))?;
             let submission =
                 Submission { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body: join.commit, group_info: join.group_info };
             self.submit(connection, number, submission, Some(join.request))?;

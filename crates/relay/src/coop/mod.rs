@@ -9,6 +9,7 @@
 //! One commit is under way at a time; whatever is decided meanwhile goes into the next. Nothing that depends on a write
 //! is told to anybody before that write is durable.
 
+pub mod agreements;
 mod compare;
 pub mod driver;
 mod elections;
@@ -22,9 +23,10 @@ mod outbox;
 mod parting;
 mod provisional;
 mod rebuild;
+pub mod status;
 pub mod steward;
 mod types;
 mod waiting;
 
 pub use machine::Coop;
-pub use types::{Boot, Effect, Input, Read, ReadResult, Secrets};
+pub use types::{Boot, Effect, Identity, Input, Read, ReadResult, Secrets};

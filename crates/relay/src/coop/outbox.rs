@@ -64,6 +64,10 @@ impl Outbox {
         self.rooms.get(&room).is_none_or(VecDeque::is_empty)
     }
 
+    pub fn len(&self, room: RoomNumber) -> usize {
+        self.rooms.get(&room).map_or(0, VecDeque::len)
+    }
+
     pub fn get(&self, room: RoomNumber, id: &EntryId) -> Option<&Pending> {
         self.rooms.get(&room)?.iter().find(|pending| pending.submission.id == *id)
     }

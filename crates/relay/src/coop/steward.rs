@@ -1,26 +1,44 @@
 //! What a steward can ask of a running server or of its folder.
 
+use kith_federation::agreement::State;
+use kith_protocol::agreement::Terms;
 use kith_protocol::ids::{Coop, CoopName, PublicKey, RoomId};
-use kith_protocol::limits::NEIGHBOURS_MAX;
-use kith_storage::{NeighbourRow, Write};
+use kith_storage::Write;
 
+use super::agreements::{Act, Shown};
 use super::machine::Coop as Machine;
-use super::types::Effect;
+use super::status::Status;
+use super::types::{Effect, Identity};
 use super::waiting::After;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Request {
     /// Opens a membership invite. The private half never comes here.
     Invite {
         key: PublicKey,
         uses: u32,
     },
-    /// Adds a neighbour, or changes its address or its pinned key.
+    /// Adds a neighbour, or changes its address. Its pinned key only if `replace` says so.
     AddNeighbour {
         coop: Coop,
         address: String,
+        terms: Option<Box<Terms>>,
+        replace: bool,
     },
     Neighbours,
+    ShowNeighbour {
+        name: CoopName,
+    },
+    Agreement {
+        name: CoopName,
+        act: Act,
+    },
+    Status,
+    /// The folder has new keys.
+    Keys {
+        link_key: PublicKey,
+        identity: Identity,
+    },
     /// Another voter is to order a room that this co-op orders.
     HandOver {
         room: RoomId,
@@ -28,10 +46,12 @@ pub enum Request {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Reply {
     Done,
     Neighbours(Vec<Neighbour>),
+    Shown(Box<Shown>),
+    Status(Box<Status>),
     Refused(String),
 }
 
@@ -39,6 +59,7 @@ pub enum Reply {
 pub struct Neighbour {
     pub coop: Coop,
     pub address: String,
+    pub state: State,
     /// Both have signed.
     pub agreed: bool,
     pub up: bool,
@@ -55,63 +76,39 @@ impl Machine {
 
     fn steward(&mut self, request: Request) -> Result<Option<Reply>, String> {
         match request {
-            Request::Invite { .. } | Request::AddNeighbour { .. } if self.is_full() => {
-                Err("the disk is full: make room first; the server goes on by itself".to_owned())
+            // To suspend or end is possible even then: it takes effect at once, and is said to be done when it is stored.
+            Request::Invite { .. }
+            | Request::AddNeighbour { .. }
+            | Request::Agreement { act: Act::Propose(_) | Act::Accept { .. } | Act::Resume, .. }
+                if self.is_full() =>
+            {
+                return Err("the disk is full: make room first; the server goes on by itself".to_owned());
             }
             Request::Invite { key, uses } => {
                 self.invites.insert(key, uses);
                 self.write(Write::PutInvite { key, uses_left: uses });
-                Ok(None)
             }
-            Request::AddNeighbour { coop, address } => {
-                if coop.name == self.me.name {
-                    return Err("a co-op is not its own neighbour".to_owned());
-                }
-                if self.neighbours.len() >= NEIGHBOURS_MAX && !self.neighbours.contains_key(&coop.name) {
-                    return Err(format!("a co-op has at most {NEIGHBOURS_MAX} neighbours"));
-                }
-                self.put_neighbour(coop, address);
-                Ok(None)
+            Request::AddNeighbour { coop, address, terms, replace } => {
+                self.add_neighbour(coop, address, terms.map(|terms| *terms), replace)?;
             }
-            Request::HandOver { room, to } => {
-                self.hand_over(&room, &to)?;
-                Ok(None)
-            }
-            Request::Neighbours => Ok(Some(Reply::Neighbours(self.list_neighbours()))),
+            Request::Agreement { name, act } => self.act_on_agreement(&name, act)?,
+            Request::Keys { link_key, identity } => self.change_keys(link_key, identity),
+            Request::HandOver { room, to } => self.hand_over(&room, &to)?,
+            Request::Neighbours => return Ok(Some(Reply::Neighbours(self.list_neighbours()))),
+            Request::ShowNeighbour { name } => return Ok(Some(Reply::Shown(Box::new(self.show_neighbour(&name)?)))),
+            Request::Status => return Ok(Some(Reply::Status(Box::new(self.status())))),
         }
-    }
-
-    fn put_neighbour(&mut self, coop: Coop, address: String) {
-        let name = coop.name.clone();
-        // A changed pin voids what the old key signed, and ends the link that it holds.
-        let signature = self.neighbours.get(&name).filter(|old| old.coop == coop).and_then(|old| old.signature);
-        let row = NeighbourRow { coop, address, signature };
-        self.write(Write::PutNeighbour(row.clone()));
-        self.neighbours.insert(name.clone(), row);
-        if signature.is_none()
-            && let Some(connection) = self.links_up.get(&name).copied()
-        {
-            self.close_link(connection);
-        }
-        self.after.push(After::Effect(Effect::NeighboursChanged));
+        Ok(None)
     }
 
     pub fn list_neighbours(&self) -> Vec<Neighbour> {
-        let listed = |row: &NeighbourRow| Neighbour {
+        let listed = |row: &super::agreements::Neighbour| Neighbour {
             coop: row.coop.clone(),
             address: row.address.clone(),
-            agreed: row.signature.is_some(),
+            state: row.pact.state(self.wall),
+            agreed: row.pact.in_force().is_some(),
             up: self.links_up.contains_key(&row.coop.name),
         };
         self.neighbours.values().map(listed).collect()
-    }
-
-    /// Addresses to dial: of two neighbours the one whose name comes first dials.
-    pub fn dialled(&self) -> Vec<(CoopName, String)> {
-        self.neighbours
-            .values()
-            .filter(|row| self.me.name < row.coop.name)
-            .map(|row| (row.coop.name.clone(), row.address.clone()))
-            .collect()
     }
 }

@@ -1,8 +1,9 @@
 //! What goes into a co-op's machine and what comes out.
 
 use bytes::Bytes;
+use kith_protocol::agreement::RootSuccession;
 use kith_protocol::codec::{DecodeError, Encoding};
-use kith_protocol::ids::{ConnectionId, CoopName, DeviceHandle, Hash, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{ConnectionId, Coop, CoopName, DeviceHandle, Hash, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::member::ToServer;
 use kith_protocol::sign::SecretKey;
@@ -14,9 +15,38 @@ use crate::room::Room;
 /// The co-op's own keys.
 #[derive(Debug, Clone)]
 pub struct Secrets {
+    /// The first root key, for ever: it signs what stands in rooms, whose members know no other.
     pub root: SecretKey,
     /// The public half of the key with which links authenticate; the root certifies it anew for each link.
     pub link_key: PublicKey,
+    pub identity: Identity,
+}
+
+/// Who the co-op is for its neighbours.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// What neighbours pin. Signs link keys and agreements.
+    pub root: SecretKey,
+    key: PublicKey,
+    /// From the first root key to this one.
+    pub successions: Vec<RootSuccession>,
+}
+
+impl Identity {
+    pub fn new(root: SecretKey, successions: Vec<RootSuccession>) -> Self {
+        Self { key: root.public(), root, successions }
+    }
+
+    pub fn coop(&self, name: &CoopName) -> Coop {
+        Coop { name: name.clone(), key: self.key }
+    }
+}
+
+impl Secrets {
+    /// Of a co-op whose root key has never changed.
+    pub fn new(root: SecretKey, link_key: PublicKey) -> Self {
+        Self { identity: Identity::new(root.clone(), Vec::new()), root, link_key }
+    }
 }
 
 /// What a start reads from the store.
@@ -69,6 +99,11 @@ pub enum Input {
     LinkClosed {
         connection: ConnectionId,
     },
+    /// A neighbour could not be reached.
+    DialFailed {
+        name: CoopName,
+        why: String,
+    },
     ReadDone {
         id: u64,
         result: ReadResult,
@@ -87,7 +122,7 @@ pub enum Input {
     Tick,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// A frame that must arrive or the connection ends.
     ToMember {
@@ -107,6 +142,10 @@ pub enum Effect {
     ToLink {
         connection: ConnectionId,
         bytes: Bytes,
+    },
+    /// The other end of a link is a neighbour.
+    LinkKnown {
+        connection: ConnectionId,
     },
     /// Both sides have signed: whoever dialled it dials again at once if it is lost.
     LinkUp {

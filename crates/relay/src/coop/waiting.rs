@@ -70,6 +70,10 @@ pub(super) enum After {
         connection: ConnectionId,
         device: DeviceHandle,
     },
+    /// The steward has changed an agreement: the neighbour is told.
+    Agreement {
+        name: CoopName,
+    },
 }
 
 /// Who is waiting for a read.

@@ -19,7 +19,6 @@ use kith_protocol::log::pack::extra_of;
 use kith_protocol::log::proof::Proof;
 use kith_protocol::log::succession::{SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
-use kith_protocol::member::Entries;
 use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
@@ -490,12 +489,5 @@ impl Room {
     /// A checkpoint for whoever waits for one.
     pub fn attestation(&self, size: u64, held: usize) -> Option<&Attestation> {
         self.ledger.find(size, self.durable, held)
-    }
-
-    /// Rows in the form of the wire, under a number of the receiver's.
-    pub fn pack(&self, number: RoomNumber, rows: &[(Header, Bytes)]) -> Option<Entries> {
-        let log = self.log.as_ref()?;
-        let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
-        kith_protocol::log::pack::pack(number, log.created, rows, &senders, |who| log.index_of(who)).ok()
     }
 }

@@ -1,9 +1,11 @@
-//! What a joiner starts from: the group's state and the log's end, both as they are durable. Messages that have been decided and
+//! What is handed out of a room: its rows, and what a joiner starts from: the group's state and the log's end, both as they are durable. Messages that have been decided and
 //! wait for their commit change nothing of the group, so that nobody waits for a quiet moment to join a busy room.
 
-use kith_protocol::ids::{PublicKey, Seq, Term, UnixSeconds};
+use bytes::Bytes;
+use kith_protocol::ids::{Pseudonym, PublicKey, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::log::Header;
 use kith_protocol::log::merkle::Frontier;
-use kith_protocol::member::Group;
+use kith_protocol::member::{Entries, Group};
 
 use super::log::Log;
 use super::machine::Room;
@@ -69,5 +71,12 @@ impl Room {
             leaves,
             succession: log.succession.clone(),
         })
+    }
+
+    /// Rows in the form of the wire, under a number of the receiver's.
+    pub fn pack(&self, number: RoomNumber, rows: &[(Header, Bytes)]) -> Option<Entries> {
+        let log = self.log.as_ref()?;
+        let senders: Vec<Pseudonym> = log.senders.iter().map(|sender| sender.pseudonym).collect();
+        kith_protocol::log::pack::pack(number, log.created, rows, &senders, |who| log.index_of(who)).ok()
     }
 }

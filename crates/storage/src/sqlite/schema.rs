@@ -6,7 +6,7 @@ use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
 
 /// Name and statements; the number is the place, from 1.
-const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES), ("proofs", PROOFS)];
+pub(super) const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES), ("agreements", AGREEMENTS), ("proofs", PROOFS)];
 
 const VOTES: &str = "
 CREATE TABLE room_votes (
@@ -91,6 +91,12 @@ CREATE TABLE neighbours (
     address   TEXT NOT NULL,
     signature BLOB
 ) STRICT, WITHOUT ROWID;
+";
+
+/// A signature under a document without terms says nothing any more: both sides sign anew when they next meet.
+const AGREEMENTS: &str = "
+ALTER TABLE neighbours ADD COLUMN agreement BLOB NOT NULL DEFAULT x'';
+ALTER TABLE neighbours DROP COLUMN signature;
 ";
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT";

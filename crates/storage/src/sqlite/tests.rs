@@ -231,3 +231,22 @@ async fn a_commit_larger_than_one_statement_is_still_one() {
     store.commit(vec![put_room(), Write::Append(append.clone())]).await.unwrap();
     assert_eq!(store.entries(RoomNumber(1), Seq(0), 999, usize::MAX).await.unwrap(), append.rows);
 }
+
+/// A database from before agreements had terms keeps its neighbours; what they had signed says nothing any more.
+#[tokio::test]
+async fn neighbours_of_the_first_schema_stay() {
+    let place = Place::new();
+    let mut conn = options(&place.path()).create_if_missing(true).connect().await.unwrap();
+    let (name, first) = schema::MIGRATIONS[0];
+    sqlx::raw_sql(first).execute(&mut conn).await.unwrap();
+    let rest = "CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+        INSERT INTO neighbours VALUES ('birch.example', zeroblob(32), 'birch.example:7411', zeroblob(64));";
+    sqlx::raw_sql(rest).execute(&mut conn).await.unwrap();
+    sqlx::query("INSERT INTO migrations VALUES (1, ?1)").bind(name).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let coop = Coop { name: "birch.example".parse().unwrap(), key: PublicKey([0; 32]) };
+    let row = NeighbourRow { coop, address: "birch.example:7411".into(), agreement: Bytes::new() };
+    let store = place.open().await;
+    assert_eq!(store.neighbours().await.unwrap(), [row]);
+    store.close().await.unwrap();
+}

@@ -2,15 +2,19 @@
 
 use kith_client::mls::group::Group;
 use kith_client::mls::provider::Provider;
+use kith_protocol::agreement::{Rooms, Terms};
 use kith_protocol::codec::{decode_creation, decode_creation_body, encode_creation, encode_creation_body};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop, Epoch, Pseudonym};
+use kith_protocol::ids::{ConnectionId, Coop, Epoch, Pseudonym, RoomId, Seq, Term};
 use kith_protocol::limits::{MEMBER_COMMITS_BURST, MEMBER_COMMITS_EVERY_S};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Kind;
 use kith_protocol::member::{Send, ToMember, ToServer};
 use kith_protocol::room::CreationBody;
 use kith_protocol::sign::SecretKey;
+use kith_relay::coop::Input;
+use kith_relay::coop::agreements::Act;
+use kith_relay::coop::steward::Request;
 use kith_sim::World;
 use kith_sim::stand::Stand;
 
@@ -150,10 +154,10 @@ fn fault_10_nobody_fetches_what_it_is_not_in() {
     let room = scene.hub.room();
     let newcomer = scene.hub.newcomer(50);
     for frame in [
-        ToServer::Open { room: room.number, from: kith_protocol::ids::Seq(0) },
-        ToServer::FetchHeaders { request: 1, room: room.number, from: kith_protocol::ids::Seq(0) },
+        ToServer::Open { room: room.number, from: Seq(0) },
+        ToServer::FetchHeaders { request: 1, room: room.number, from: Seq(0) },
         ToServer::Watch { request: 2, room: room.number, size: 0, held: 0 },
-        ToServer::Cursor { room: room.number, next: kith_protocol::ids::Seq(1) },
+        ToServer::Cursor { room: room.number, next: Seq(1) },
     ] {
         let said = scene.hub.frame(newcomer, frame.clone());
         assert!(matches!(&said[..], [ToMember::Refused(refused)] if refused.code == Code::NoSuchRoom), "{frame:?}: {said:?}");
@@ -161,11 +165,11 @@ fn fault_10_nobody_fetches_what_it_is_not_in() {
     // A neighbour with nobody in the room: it is not there, for following, submitting and joining without an invite.
     let (root, name) = (SecretKey::from_seed([70; 32]), "cedar.test".parse().unwrap());
     let cedar = Coop { name, key: root.public() };
-    let request = kith_relay::coop::steward::Request::AddNeighbour { coop: cedar.clone(), address: "simulated:1".to_owned() };
+    let request = Request::AddNeighbour { coop: cedar.clone(), address: "simulated:1".to_owned(), terms: None, replace: false };
     scene.hub.restart();
-    scene.hub.tell(kith_relay::coop::Input::Steward { id: 1, request });
+    scene.hub.tell(Input::Steward { id: 1, request });
     let (link, _) = scene.hub.link(&cedar, &root);
-    let follow = LinkFrame::Follow { room: room.number, id: room.id, from: kith_protocol::ids::Seq(0), term: kith_protocol::ids::Term(1) };
+    let follow = LinkFrame::Follow { room: room.number, id: room.id, from: Seq(0), term: Term(1) };
     let said = scene.hub.link_frame(link, follow);
     assert!(matches!(said[..], [LinkFrame::Error { code: Code::NoSuchRoom, .. }]), "{said:?}");
     let invite = SecretKey::from_seed([71; 32]);
@@ -178,8 +182,32 @@ fn fault_10_nobody_fetches_what_it_is_not_in() {
     // What happens in the room meanwhile reaches neither.
     let two = say(&mut scene.world, 2, "among us");
     let (session, _) = scene.hub.session(&scene.world.members[2]);
-    let said = scene.hub.tell(kith_relay::coop::Input::MemberFrame { connection: session, frame: Ok(ToServer::Send(two)) });
+    let said = scene.hub.tell(Input::MemberFrame { connection: session, frame: Ok(ToServer::Send(two)) });
     assert!(kith_sim::stand::over_link(&said, link).is_empty() && kith_sim::stand::to_member(&said, newcomer).is_empty());
+}
+
+/// Birch has members in the room, and goes on asking after both stewards have left the room out.
+#[test]
+fn fault_10_a_room_that_the_agreement_leaves_out_is_not_sent() {
+    let mut scene = scene();
+    let room = scene.hub.room();
+    let follow = || LinkFrame::Follow { room: room.number, id: room.id, from: Seq(0), term: Term(1) };
+    let said = scene.hub.link_frame(scene.link, follow());
+    assert!(said.iter().any(|frame| matches!(frame, LinkFrame::Batch(_))), "{said:?}");
+    let terms = Terms { rooms: Rooms::Listed([RoomId([9; 32])].into()), ..Terms::default() };
+    let act = Act::Propose(Box::new(terms));
+    scene.hub.tell(Input::Steward { id: 1, request: Request::Agreement { name: scene.birch.name.clone(), act } });
+    scene.restart();
+    let said = scene.hub.link_frame(scene.link, follow());
+    assert!(matches!(said[..], [LinkFrame::Error { code: Code::NoSuchRoom, .. }]), "{said:?}");
+    let status = LinkFrame::Status { room: room.id, term: Term(0), size: 0, attestation: None };
+    assert_eq!(scene.hub.link_frame(scene.link, status), [], "nor is it told how the room is");
+    let two = say(&mut scene.world, 1, "let me in");
+    assert_eq!(scene.submit(pseudonym(&scene.world, 1), two), Err(Code::NoSuchRoom));
+    let mine = say(&mut scene.world, 2, "among us");
+    let (session, _) = scene.hub.session(&scene.world.members[2]);
+    let said = scene.hub.tell(Input::MemberFrame { connection: session, frame: Ok(ToServer::Send(mine)) });
+    assert!(kith_sim::stand::over_link(&said, scene.link).is_empty());
 }
 
 #[test]
