@@ -5,6 +5,7 @@ use futures_util::FutureExt;
 use kith_protocol::agreement::{Agreement, Line, LinkCertificate, Notice, Standing, Terms};
 use kith_protocol::codec::{Encoding, decode_link, decode_to_member};
 use kith_protocol::ids::{ConnectionId, Coop as CoopId, DeviceHandle, Millis, PublicKey, Seq, UnixSeconds};
+use kith_protocol::limits::SETTLE_MS;
 use kith_protocol::link::{LinkFrame, VERSIONS};
 use kith_protocol::log::Header;
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
@@ -35,6 +36,9 @@ impl Stand {
     pub fn restart(&mut self) {
         self.coop.crash();
         self.coop.start(0);
+        // Nobody is there to say that it has something newer.
+        self.now = self.now.max(Millis(SETTLE_MS));
+        self.tell(Input::Tick);
     }
 
     pub fn wall(&self) -> UnixSeconds {

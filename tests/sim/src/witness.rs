@@ -32,6 +32,8 @@ pub struct Witness {
     /// Which commit ended an epoch.
     epochs: BTreeMap<(RoomId, Term, u64), Seq>,
     votes: BTreeMap<(usize, RoomId, Term), CoopName>,
+    /// Bodies in the order in which they were first stored.
+    bodies: BTreeMap<Hash, usize>,
     /// Copies that were dropped because nobody there had a part in the room: what was said of them before is void.
     dropped: BTreeSet<(usize, RoomId)>,
 }
@@ -139,15 +141,19 @@ impl Witness {
         };
         for row in &append.rows {
             let header = Header::decode(&row.header).map_err(|error| Violation::new(Check::OneLog, error.to_string()))?;
+            // The order of several removals in one commit is OpenMLS's own draw, and with it every ciphertext that follows: a
+            // body is named by when it was first seen.
+            let seen = self.bodies.len();
+            let body = *self.bodies.entry(header.body_hash).or_insert(seen);
             lines.push(format!(
-                "  {} {} {:?} epoch {} by {} #{} {}",
+                "  {} {} {:?} epoch {} by {} #{} body {}",
                 short(&room),
                 header.seq,
                 header.kind,
                 header.epoch,
                 header.id.sender,
                 header.id.counter.number,
-                header.body_hash
+                body
             ));
             let copy = self.copies.entry((at, room)).or_default();
             if header.seq.0 != copy.frontier.size() {

@@ -15,7 +15,6 @@ use kith_protocol::limits;
 use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
-use kith_protocol::log::provisional::Provisional;
 use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
@@ -28,7 +27,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::arbitrary_agreements::{notice, succession};
-use crate::arbitrary_proofs::proof;
+use crate::arbitrary_proofs::{proof, provisional};
 use crate::forms::{ATTESTED_ROOM, Form};
 
 /// A form whose values can be drawn, variant by variant.
@@ -54,7 +53,7 @@ pub fn number() -> impl Strategy<Value = u64> + Clone {
     prop_oneof![0..300u64, 0..1u64 << 48, Just((1 << 48) - 1)]
 }
 
-fn blob() -> impl Strategy<Value = Bytes> + Clone {
+pub fn blob() -> impl Strategy<Value = Bytes> + Clone {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
 }
 
@@ -79,7 +78,7 @@ pub fn room() -> impl Strategy<Value = RoomId> + Clone {
     fill().prop_map(RoomId)
 }
 
-fn pseudonym() -> impl Strategy<Value = Pseudonym> + Clone {
+pub fn pseudonym() -> impl Strategy<Value = Pseudonym> + Clone {
     fill().prop_map(Pseudonym)
 }
 
@@ -107,7 +106,7 @@ fn seq() -> impl Strategy<Value = Seq> + Clone {
     number().prop_map(Seq)
 }
 
-fn epoch() -> impl Strategy<Value = Epoch> + Clone {
+pub fn epoch() -> impl Strategy<Value = Epoch> + Clone {
     number().prop_map(Epoch)
 }
 
@@ -119,7 +118,7 @@ fn room_number() -> impl Strategy<Value = RoomNumber> + Clone {
     any::<u32>().prop_map(RoomNumber)
 }
 
-fn device() -> impl Strategy<Value = u16> + Clone {
+pub fn device() -> impl Strategy<Value = u16> + Clone {
     0..limits::DEVICES_MAX as u16
 }
 
@@ -167,17 +166,6 @@ pub fn vote() -> impl Strategy<Value = Vote> + Clone {
             Vote { room, term, candidate, voter, last, signature }
         },
     )
-}
-
-fn provisional() -> impl Strategy<Value = Provisional> + Clone {
-    let id = (pseudonym(), device(), number());
-    (id, epoch(), time(), blob(), signature()).prop_map(|((sender, device, number), epoch, time, body, signature)| Provisional {
-        id: EntryId { sender, counter: Counter { device, number } },
-        epoch,
-        time,
-        body,
-        signature,
-    })
 }
 
 fn entry() -> impl Strategy<Value = Entry> + Clone {

@@ -1,11 +1,12 @@
-//! Proofs of every kind.
+//! Proofs of every kind, and messages without a place.
 
-use kith_protocol::ids::Coop;
+use kith_protocol::ids::{Coop, Counter, EntryId};
 use kith_protocol::log::proof::{DoubleVote, Fork, Proof, SignedRoot};
+use kith_protocol::log::provisional::Provisional;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::arbitrary::{Arbitrary, coop, hash, key, number, room, signature, term, vote};
+use crate::arbitrary::{Arbitrary, blob, coop, device, epoch, hash, key, number, pseudonym, room, signature, term, time, vote};
 
 fn fork() -> impl Strategy<Value = Proof> + Clone {
     let signed = || (number(), hash(), signature()).prop_map(|(size, root, signature)| SignedRoot { size, root, signature });
@@ -31,4 +32,15 @@ impl Arbitrary for Proof {
     fn of(name: &str) -> BoxedStrategy<Self> {
         if name == "fork" { fork().boxed() } else { double_vote().boxed() }
     }
+}
+
+pub fn provisional() -> impl Strategy<Value = Provisional> + Clone {
+    let id = (pseudonym(), device(), number());
+    (id, epoch(), time(), blob(), signature()).prop_map(|((sender, device, number), epoch, time, body, signature)| Provisional {
+        id: EntryId { sender, counter: Counter { device, number } },
+        epoch,
+        time,
+        body,
+        signature,
+    })
 }

@@ -139,6 +139,7 @@ impl Coop {
         };
         for mut room in boot.rooms {
             // What is on disk is held: this co-op says so again, for its marks are not stored with each append.
+            room.begin_wait();
             room.committed(&coop.secrets.root, wall, room.durable());
             coop.next_room = coop.next_room.max(room.number.0 + 1);
             coop.room_numbers.insert(room.id, room.number);

@@ -186,7 +186,6 @@ impl Room {
         if checkpoint.verify(key_of).is_err() || marked.as_ref().is_some_and(|marked| marked.verify(key_of).is_err()) {
             return Err(damaged);
         }
-        room.waits_for_mirrors = true;
         room.durable = log.frontier.size();
         room.tip = Some(Tip::of(&log));
         room.log = Some(log);

@@ -121,6 +121,11 @@ impl Room {
         !is_alone || !self.waits_for_mirrors || log.coops_with_members().iter().all(has_answered)
     }
 
+    /// This process has just begun.
+    pub fn begin_wait(&mut self) {
+        self.waits_for_mirrors = true;
+    }
+
     /// No mirror is waited for any longer: one that is away must not hold up the room.
     pub fn end_wait(&mut self) {
         self.waits_for_mirrors = false;
