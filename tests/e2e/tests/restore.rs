@@ -1,0 +1,40 @@
+//! A co-op that comes back with yesterday's disk.
+
+use std::process::Command;
+
+use kith_e2e::{World, texts};
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs").success());
+}
+
+/// The hub's folder is put back as it was earlier. What it ordered since comes back from its mirror before it orders anything,
+/// so that no place is given twice, and nothing that anybody was told is stored is lost.
+#[test]
+fn fault_49_a_hub_restored_from_an_old_backup_is_refilled() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.kith("H1", &["say", &room, "before the backup", "--wait", "held"]);
+    world.coops[0].stop();
+    let backup = world.home("backup");
+    copy(&world.coops[0].folder, &backup);
+    world.coops[0].start();
+    world.kith("H2", &["say", &room, "after the backup", "--wait", "held"]);
+    world.kith("H1", &["say", &room, "and an answer", "--wait", "held"]);
+
+    world.coops[0].kill();
+    std::fs::remove_dir_all(&world.coops[0].folder).unwrap();
+    copy(&backup, &world.coops[0].folder);
+    world.coops[0].start();
+    world.kith("H2", &["say", &room, "are you all right?", "--wait", "held"]);
+    world.kith("H1", &["say", &room, "again, yes", "--wait", "held"]);
+
+    let all = ["before the backup", "after the backup", "and an answer", "are you all right?", "again, yes"];
+    for home in ["H1", "H2"] {
+        let said: Vec<String> = texts(&world.kith_lines(home, &["read", &room])).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(said, all, "{home}");
+        world.kith(home, &["verify", &room]);
+    }
+    let frozen = world.kith_lines("H2", &["rooms"]).remove(0);
+    assert!(frozen["frozen"].is_null(), "it gave no place twice: {frozen}");
+}
