@@ -1,7 +1,7 @@
 //! Each lie is told by real processes, found by the others, and proved to somebody who was not there.
 
 use kith_e2e::{World, texts};
-use kith_evil::{two_faces, until};
+use kith_evil::{swap_newest_bodies, two_faces, until};
 use serde_json::Value;
 
 /// What a member's own device says of the room's being frozen.
@@ -59,4 +59,28 @@ fn fault_34_a_hub_with_two_faces_is_convicted() {
     std::fs::write(&proof, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
     assert!(!world.try_kith("nobody", &["proof", "check", path]).status.success(), "a changed proof proves nothing");
     drop(twin);
+}
+
+/// A mirror's steward changes what was said in the past: two messages change places in its database. Its members' devices hold
+/// what they are sent against what the hub signed, and show none of it as the room's.
+#[test]
+fn fault_35_a_mirror_that_swaps_messages_is_found_out() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.kith("H2", &["say", &room, "here", "--wait", "held"]);
+    for text in ["I am leaving him", "I am happy"] {
+        world.kith("H1", &["say", &room, text, "--wait", "held"]);
+    }
+    world.coops[1].stop();
+    swap_newest_bodies(&world.coops[1].folder);
+    world.coops[1].start();
+
+    let read = world.try_kith("H2", &["read", &room, "--timeout", "5"]);
+    let error = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert!(!read.status.success(), "{}", String::from_utf8_lossy(&read.stdout));
+    assert!(error.contains("your co-op sent another history than the one that the room's hub signed"), "{error}");
+    assert!(!world.try_kith("H2", &["verify", &room, "--timeout", "5"]).status.success());
+    // Whoever reads elsewhere is not touched by it.
+    assert_eq!(said(&world, "H1", &room), ["here", "I am leaving him", "I am happy"]);
+    world.kith("H1", &["verify", &room]);
 }
