@@ -1,0 +1,73 @@
+//! What a joiner starts from: the group's state and the log's end, both as they are durable. Messages that have been decided and
+//! wait for their commit change nothing of the group, so that nobody waits for a quiet moment to join a busy room.
+
+use kith_protocol::ids::{PublicKey, Seq, Term, UnixSeconds};
+use kith_protocol::log::merkle::Frontier;
+use kith_protocol::member::Group;
+
+use super::log::Log;
+use super::machine::Room;
+
+/// The end of a log.
+#[derive(Debug)]
+pub struct Tip {
+    frontier: Frontier,
+    last_time: UnixSeconds,
+    senders: usize,
+    term: Term,
+    last_commit: Seq,
+    leaves: usize,
+}
+
+impl Tip {
+    pub fn of(log: &Log) -> Self {
+        Self {
+            frontier: log.frontier.clone(),
+            last_time: log.last_time,
+            senders: log.senders.len(),
+            term: log.term,
+            last_commit: log.last_commit,
+            leaves: log.leaves().len(),
+        }
+    }
+
+    pub fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+}
+
+/// Why nobody is offered the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoGroup {
+    /// The invite is closed, used up, or none of this room.
+    Closed,
+    /// A change of the group is not durable yet, or this mirror has no word of the hub over exactly what it has.
+    Later,
+}
+
+impl Room {
+    pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Result<Group, NoGroup> {
+        let log = self.log.as_ref().ok_or(NoGroup::Later)?;
+        let tip = self.tip.as_ref().ok_or(NoGroup::Later)?;
+        let is_of_tip = (tip.size(), tip.term, tip.last_commit) == (self.durable, log.term, log.last_commit);
+        let leaves = log.leaves();
+        if !is_of_tip || leaves.len() != tip.leaves {
+            return Err(NoGroup::Later);
+        }
+        let next_use = log.next_use(invite, now.max(log.last_time)).ok_or(NoGroup::Closed)?;
+        Ok(Group {
+            group_info: log.group_info.clone(),
+            short_tree: log.short_tree().ok_or(NoGroup::Closed)?,
+            creation: log.creation.clone(),
+            size: self.durable,
+            term: log.term,
+            frontier: tip.frontier.nodes().to_vec(),
+            senders: log.senders[..tip.senders].iter().map(|sender| sender.pseudonym).collect(),
+            last_time: tip.last_time,
+            next_use,
+            attestation: self.ledger.at(self.durable).ok_or(NoGroup::Later)?.clone(),
+            leaves,
+            succession: log.succession.clone(),
+        })
+    }
+}
