@@ -12,7 +12,7 @@ const HOMES: [&str; 5] = ["H1", "H2", "H3", "H4", "H5"];
 /// What the product promises: a circle whose hub has died goes on within a minute.
 const NEW_HUB: Duration = Duration::from_secs(60);
 /// A message that nobody holds up has its place long before.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A room of a member of each co-op, those of `voters` with a vote. The first co-op is its hub.
 fn room(world: &World, voters: usize) -> String {
