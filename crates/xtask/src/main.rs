@@ -40,11 +40,14 @@ enum Task {
     Check,
     /// Measure. Without a name, everything.
     Bench {
-        /// bytes, append, fanout or conns.
+        /// bytes, append, fanout, conns or link.
         name: Option<String>,
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
+        /// How many entries the room of `link` has, if not as many as usual.
+        #[arg(long)]
+        entries: Option<u64>,
     },
     /// Run the simulator.
     Sim {
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
         Task::Up { coops, dir, port } => up::up(coops, dir, port),
         Task::Test => tasks::test(),
         Task::Check => tasks::check(),
-        Task::Bench { name, json } => tasks::bench(name.as_deref(), json),
+        Task::Bench { name, json, entries } => tasks::bench(name.as_deref(), json, entries),
         Task::Sim { seeds, seed } => tasks::sim(seeds, seed),
         Task::Fuzz { seconds } => fuzz::fuzz(seconds),
     };

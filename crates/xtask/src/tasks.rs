@@ -29,12 +29,15 @@ pub fn check() -> Result<()> {
     crate::wasm::check()
 }
 
-pub fn bench(name: Option<&str>, json: bool) -> Result<()> {
+pub fn bench(name: Option<&str>, json: bool, entries: Option<u64>) -> Result<()> {
     run(&mut cargo(&["build", "--release", "--bins"]))?;
     let mut bench = cargo(&["run", "--release", "--quiet", "-p", "kith-bench", "--"]);
     bench.args(name);
     if json {
         bench.arg("--json");
+    }
+    if let Some(entries) = entries {
+        bench.args(["--entries", &entries.to_string()]);
     }
     run(bench.env("KITH_BIN_DIR", target_dir()?.join("release")))
 }

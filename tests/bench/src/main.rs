@@ -9,6 +9,7 @@ mod conns;
 mod crowd;
 mod device;
 mod fanout;
+mod link;
 mod meter;
 mod process;
 mod report;
@@ -24,11 +25,14 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "kith-bench", version)]
 struct Arguments {
-    /// bytes, append, fanout or conns; all of them if it is left out.
+    /// bytes, append, fanout, conns or link; all of them if it is left out.
     name: Option<String>,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     json: bool,
+    /// How many entries the room of `link` has.
+    #[arg(long, default_value_t = 200_000)]
+    entries: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,12 +52,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some("append") => append::run(&mut report).await?,
         Some("fanout") => fanout::run(&mut report).await?,
         Some("conns") => conns::run(&mut report).await?,
-        Some(other) => bail!("there is no benchmark {other}; there are bytes, append, fanout and conns"),
+        Some("link") => link::run(&mut report, arguments.entries).await?,
+        Some(other) => bail!("there is no benchmark {other}; there are bytes, append, fanout, conns and link"),
         None => {
             bytes::run(&mut report).await?;
             append::run(&mut report).await?;
             fanout::run(&mut report).await?;
             conns::run(&mut report).await?;
+            link::run(&mut report, arguments.entries).await?;
         }
     }
     report.finish();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use kith_protocol::invite_link::MembershipLink;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use tempfile::TempDir;
 
 use crate::bare;
@@ -17,7 +17,6 @@ use crate::bare;
 const START: Duration = Duration::from_secs(20);
 /// Linux's USER_HZ, in which /proc counts CPU time; it is 100 on every architecture that the server runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
-const NAME: &str = "alder.test";
 
 /// As many open files as this user may have: a connection is one here, and one in the server.
 pub fn raise_open_files() -> anyhow::Result<()> {
@@ -53,6 +52,21 @@ impl Server {
         Ok(Self { child, port: line.trim().parse().context("the reference says where it listens")? })
     }
 
+    /// A bare HTTP GET. `None`: nobody answers.
+    fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: kith\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// One of its metrics, by its whole name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let answer = self.get("/metrics")?;
+        answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
     /// User and system time so far, seconds.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
@@ -75,6 +89,8 @@ impl Server {
 pub struct Coop {
     pub server: Server,
     pub dir: TempDir,
+    pub name: &'static str,
+    link_port: u16,
 }
 
 /// KITH_BIN_DIR, or beside this program.
@@ -86,44 +102,77 @@ fn kithd() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The server of a co-op's folder, once it serves.
+fn serve(dir: &TempDir, port: u16) -> anyhow::Result<Server> {
+    let log = std::fs::File::create(dir.path().join("kithd.log"))?;
+    let mut serve = Command::new(kithd()?);
+    serve.arg("serve").arg(dir.path().join("coop"));
+    let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
+    let mut server = Server { child, port };
+    let deadline = Instant::now() + START;
+    while !server.get("/readyz").is_some_and(|answer| answer.contains("200 OK")) {
+        if let Some(status) = server.child.try_wait()? {
+            bail!("kithd ended: {status}\n{}", std::fs::read_to_string(dir.path().join("kithd.log"))?);
+        }
+        ensure!(Instant::now() < deadline, "kithd does not serve");
+        std::thread::yield_now();
+    }
+    Ok(server)
+}
+
 impl Coop {
     pub fn start() -> anyhow::Result<Self> {
+        Self::named("alder.test")
+    }
+
+    pub fn named(name: &'static str) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let folder = dir.path().join("coop");
-        let (port, link) = (free_port()?, free_port()?);
+        let (port, link_port) = (free_port()?, free_port()?);
         let mut init = Command::new(kithd()?);
-        init.arg("init").arg(&folder).args(["--name", NAME]);
-        init.args(["--listen", &format!("127.0.0.1:{port}"), "--link-listen", &format!("127.0.0.1:{link}")]);
+        init.arg("init").arg(dir.path().join("coop")).args(["--name", name]);
+        init.args(["--listen", &format!("127.0.0.1:{port}"), "--link-listen", &format!("127.0.0.1:{link_port}")]);
         ensure!(init.stdout(Stdio::null()).status()?.success(), "kithd init failed");
-        let log = std::fs::File::create(dir.path().join("kithd.log"))?;
-        let child = Command::new(kithd()?).arg("serve").arg(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-        let mut coop = Self { server: Server { child, port }, dir };
-        let deadline = Instant::now() + START;
-        while !is_ready(port) {
-            if let Some(status) = coop.server.child.try_wait()? {
-                bail!("kithd ended: {status}\n{}", std::fs::read_to_string(coop.dir.path().join("kithd.log"))?);
-            }
-            ensure!(Instant::now() < deadline, "kithd does not serve");
-            std::thread::yield_now();
-        }
-        Ok(coop)
+        Ok(Self { server: serve(&dir, port)?, dir, name, link_port })
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.dir.path().join("coop")
+    }
+
+    /// SIGTERM, and waits until everything is on disk.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(self.server.child.id().cast_signed()).context("a running server")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = self.server.child.wait()?;
+        ensure!(status.success(), "kithd stopped with {status}");
+        Ok(())
+    }
+
+    /// Serves again after [`Self::stop`].
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.server = serve(&self.dir, self.server.port)?;
+        Ok(())
+    }
+
+    /// Agrees with another co-op, from this side.
+    pub fn agree(&self, other: &Self) -> anyhow::Result<()> {
+        let key = kithd_says(Command::new(kithd()?).args(["neighbour", "key"]).arg(other.folder()))?;
+        let mut add = Command::new(kithd()?);
+        add.args(["neighbour", "add"]).arg(self.folder()).args([other.name, &format!("127.0.0.1:{}", other.link_port), key.trim()]);
+        kithd_says(&mut add)?;
+        Ok(())
     }
 
     /// A link for so many members. The server commits for it, and with it whatever waited lazily to be written.
     pub fn invite(&self, uses: usize) -> anyhow::Result<MembershipLink> {
-        let output = Command::new(kithd()?).arg("invite").arg(self.dir.path().join("coop")).args(["--uses", &uses.to_string()]).output()?;
-        ensure!(output.status.success(), "kithd invite: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(MembershipLink::parse(&String::from_utf8(output.stdout)?)?)
+        let mut invite = Command::new(kithd()?);
+        let text = kithd_says(invite.arg("invite").arg(self.folder()).args(["--uses", &uses.to_string()]))?;
+        Ok(MembershipLink::parse(&text)?)
     }
 }
 
-fn is_ready(port: u16) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: kith\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.contains("200 OK").then_some(())
-    };
-    ask().is_some()
+fn kithd_says(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }

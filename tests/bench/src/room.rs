@@ -43,7 +43,7 @@ pub async fn join(link: &MembershipLink, room: &RoomLink) -> anyhow::Result<Devi
 pub struct Seat {
     key: SecretKey,
     coop: CoopName,
-    handle: DeviceHandle,
+    pub handle: DeviceHandle,
     pub device: u16,
     pub room: RoomNumber,
     pub epoch: Epoch,

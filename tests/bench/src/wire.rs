@@ -26,6 +26,18 @@ pub async fn send(socket: &mut Socket, frame: &ToServer) -> anyhow::Result<()> {
     Ok(socket.send(Message::Binary(encode_to_server(frame, Encoding::Binary))).await?)
 }
 
+/// The body of an entry, stamped.
+pub fn body(stamp: u64, noise: &[u8; BODY_NOISE]) -> Bytes {
+    let mut body = Vec::with_capacity(BODY);
+    body.extend_from_slice(&stamp.to_be_bytes());
+    body.extend_from_slice(&noise[..TAG - 8]);
+    body.push(SENDER_DATA as u8);
+    body.extend_from_slice(&noise[..SENDER_DATA]);
+    body.extend_from_slice(&(CIPHERTEXT as u16 | 0x4000).to_be_bytes());
+    body.extend_from_slice(&noise[..CIPHERTEXT]);
+    body.into()
+}
+
 /// One end of a conversation.
 pub enum Line {
     Kith { seat: Seat, next_seq: u64 },
@@ -54,19 +66,12 @@ impl Line {
         match self {
             Self::Kith { seat, .. } => {
                 seat.counter += 1;
-                let mut body = Vec::with_capacity(BODY);
-                body.extend_from_slice(&stamp.to_be_bytes());
-                body.extend_from_slice(&noise[..TAG - 8]);
-                body.push(SENDER_DATA as u8);
-                body.extend_from_slice(&noise[..SENDER_DATA]);
-                body.extend_from_slice(&(CIPHERTEXT as u16 | 0x4000).to_be_bytes());
-                body.extend_from_slice(&noise[..CIPHERTEXT]);
                 let send = Send {
                     room: seat.room,
                     counter: seat.counter,
                     epoch: seat.epoch,
                     kind: Kind::Message,
-                    body: body.into(),
+                    body: body(stamp, noise),
                     group_info: Bytes::new(),
                 };
                 encode_to_server(&ToServer::Send(send), Encoding::Binary)

@@ -1,4 +1,6 @@
-//! Real binaries, as a person or a script uses them: two co-ops and their members in a temporary folder, on loopback.
+//! Real binaries, as a person or a script uses them: co-ops and their members in a temporary folder, on loopback.
+
+pub mod proxy;
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -11,8 +13,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::proxy::Line;
+
 /// How long a server may take to serve.
 const START: Duration = Duration::from_secs(20);
+
+/// What the co-ops of a test are called, the first first.
+const NAMES: [&str; 5] = ["alder.test", "birch.test", "cedar.test", "damson.test", "elm.test"];
 
 static USED_PORTS: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
@@ -40,6 +47,35 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// A small generator, so that a failing run can be repeated by its seed.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The seed must not be nought.
+    pub fn new(seed: u64) -> Self {
+        assert_ne!(seed, 0);
+        Self(seed)
+    }
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Polls until it is so, and says how long that took.
+pub fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "{what} did not come about in {limit:?}");
+        std::thread::yield_now();
+    }
+    begun.elapsed()
+}
+
 /// A co-op's folder, and its server while it runs.
 pub struct Coop {
     pub name: &'static str,
@@ -54,6 +90,8 @@ pub struct Coop {
 pub struct World {
     pub dir: TempDir,
     pub coops: Vec<Coop>,
+    /// Bad lines between them, if the test wants any.
+    pub lines: Vec<Line>,
 }
 
 impl Drop for Coop {
@@ -179,28 +217,49 @@ impl World {
 
     /// Two co-ops that serve.
     pub fn strangers() -> Self {
-        Self::of(&["alder.test", "birch.test"])
+        Self::of(2)
     }
 
-    /// Co-ops that serve and do not know each other.
-    pub fn of(names: &[&'static str]) -> Self {
+    /// So many co-ops that serve.
+    pub fn of(count: usize) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let coops = names.iter().map(|name| {
+        let coops = NAMES[..count].iter().map(|name| {
             let coop = Coop { name, folder: dir.path().join(name), port: free_port(), link_port: free_port(), server: None, starts: 0 };
             let (listen, link) = (format!("127.0.0.1:{}", coop.port), format!("127.0.0.1:{}", coop.link_port));
             coop.kithd(&["init", "--name", name, "--listen", &listen, "--link-listen", &link]);
             coop
         });
-        let mut world = Self { coops: coops.collect(), dir };
+        let coops = coops.collect();
+        let mut world = Self { dir, coops, lines: Vec::new() };
         world.coops.iter_mut().for_each(Coop::start);
         world
     }
 
-    /// Every co-op gets to know every other.
+    /// Each agrees with each.
     pub fn introduce(&mut self) {
-        for here in 0..self.coops.len() {
-            for there in (0..self.coops.len()).filter(|there| *there != here) {
-                self.coops[here].add(&self.coops[there], self.coops[there].link_port);
+        self.introduce_at(|_, there| there.link_port);
+    }
+
+    /// Each agrees with each, and has a line of its own to each: clear, until it is told otherwise.
+    pub fn introduce_by_lines(&mut self, seed: u64) {
+        let mut lines = Vec::new();
+        self.introduce_at(|here, there| {
+            // Of two neighbours the one whose name comes first dials.
+            if here.name > there.name {
+                return there.link_port;
+            }
+            let line = Line::to(there.link_port, seed + lines.len() as u64);
+            let port = line.port;
+            lines.push(line);
+            port
+        });
+        self.lines = lines;
+    }
+
+    fn introduce_at(&self, mut port: impl FnMut(&Coop, &Coop) -> u16) {
+        for here in &self.coops {
+            for there in self.coops.iter().filter(|there| there.name != here.name) {
+                here.add(there, port(here, there));
             }
         }
     }

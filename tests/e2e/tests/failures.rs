@@ -6,26 +6,14 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kith_e2e::{World, http, texts};
+use kith_e2e::{Dice, World, http, texts, until};
 use serde_json::json;
-
-/// A small generator, so that a failing run can be repeated by its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 /// `kill -9` of either server and of `kith` itself during 200 sends from both sides.
 #[test]
 fn fault_39_nothing_acknowledged_is_lost_or_doubled() {
     let seed = 0x5eed_0001;
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut world = World::two_coops();
     let room = world.shared_room();
     let mut acknowledged = Vec::new();
@@ -107,16 +95,6 @@ fn a_hub_that_was_away_gets_what_was_said() {
     assert!(back.elapsed() < Duration::from_secs(10));
     let said: Vec<String> = texts(&world.kith_lines("H1", &["read", &room])).into_iter().map(|(_, text)| text).collect();
     assert_eq!(said, ["are you there?", "hello?", "good that you are back"]);
-}
-
-/// Polls until it is so.
-fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < limit, "{what} did not come about in {limit:?}");
-        std::thread::yield_now();
-    }
-    begun.elapsed()
 }
 
 /// A lost link is dialled again at once, however little was said over it, and is back soon after the neighbour is.

@@ -1,22 +1,13 @@
 //! Stewards who lie, with the real programs: what a co-op's owner can do with its keys and its database.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kith_e2e::{Coop, World};
 use sqlx::Connection;
 
 /// How long the others may take to find out.
 pub const FOUND_OUT: Duration = Duration::from_secs(30);
-
-/// Polls until it is so.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < FOUND_OUT, "{what} did not come about in {FOUND_OUT:?}");
-        std::thread::yield_now();
-    }
-}
 
 /// A hub with two faces: its twin has the same keys and the same past. One is seen by birch only, the other by cedar only.
 pub fn two_faces(world: &mut World) -> Coop {

@@ -1,7 +1,7 @@
 //! Each lie is told by real processes, found by the others, and proved to somebody who was not there.
 
-use kith_e2e::{World, texts};
-use kith_evil::{swap_newest_bodies, two_faces, until};
+use kith_e2e::{World, texts, until};
+use kith_evil::{FOUND_OUT, swap_newest_bodies, two_faces};
 use serde_json::Value;
 
 /// What a member's own device says of the room's being frozen.
@@ -17,7 +17,7 @@ fn said(world: &World, home: &str, room: &str) -> Vec<String> {
 /// room freezes, its members are told why, and a stranger can check the proof offline.
 #[test]
 fn fault_34_a_hub_with_two_faces_is_convicted() {
-    let mut world = World::of(&["alder.test", "birch.test", "cedar.test"]);
+    let mut world = World::of(3);
     world.introduce();
     let room = world.shared_room();
     world.join(2, "H3", "third");
@@ -30,7 +30,7 @@ fn fault_34_a_hub_with_two_faces_is_convicted() {
     world.kith("H2", &["say", &room, "only birch sees this", "--wait", "ordered"]);
     world.kith("H3", &["say", &room, "only cedar sees this", "--wait", "ordered"]);
     for home in ["H2", "H3"] {
-        until("the discovery", || frozen(&world, home).is_some());
+        until("the discovery", FOUND_OUT, || frozen(&world, home).is_some());
         let words = frozen(&world, home).unwrap();
         assert!(words.contains("alder.test signed two different histories"), "{words}");
         let verified = world.try_kith(home, &["verify", &room]);

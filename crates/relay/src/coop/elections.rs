@@ -331,14 +331,22 @@ impl Coop {
         let number = self.room_numbers.get(id).copied().ok_or("no such room here")?;
         let room = self.rooms.get(&number).ok_or("no such room here")?;
         let log = room.log().ok_or("the room has not begun here")?;
+        if !room.is_hub() {
+            return Err(format!("{} orders that room now: its steward can hand it over", room.hub.name));
+        }
         if !room.orders() {
-            return Err("this co-op does not order that room now".to_owned());
+            return Err(
+                "the room's other voters have not been heard from yet; try again once `kithd neighbour list` shows them up".to_owned()
+            );
         }
         if *to == self.me.name || !log.context.voters.may_order(to) {
             return Err("only another voter of the room can take it over; `kith room voters` lists and changes them".to_owned());
         }
-        if !self.links_up.contains_key(to) || !self.neighbours.covers(to, id, self.wall) {
-            return Err(format!("there is no link to {to} now, or what was agreed with it leaves out that room"));
+        if !self.links_up.contains_key(to) {
+            return Err(format!("there is no link to {to} now; try again once `kithd neighbour list` shows it up"));
+        }
+        if !self.neighbours.covers(to, id, self.wall) {
+            return Err(format!("what was agreed with {to} leaves out that room; see `kithd neighbour show … {to}`"));
         }
         let key = log.coop_key(to).ok_or("the room's records have no key of that co-op")?;
         let candidate = CoopId { name: to.clone(), key };

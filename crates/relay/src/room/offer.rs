@@ -1,5 +1,6 @@
-//! What is handed out of a room: its rows, and what a joiner starts from: the group's state and the log's end, both as they are durable. Messages that have been decided and
-//! wait for their commit change nothing of the group, so that nobody waits for a quiet moment to join a busy room.
+//! What is handed out of a room: its rows, and what a joiner starts from, which is the group's state and the log's end, both as
+//! they are durable. Messages that have been decided and wait for their commit change nothing of the group, so that nobody waits
+//! for a quiet moment to join a busy room.
 
 use bytes::Bytes;
 use kith_protocol::ids::{Pseudonym, PublicKey, RoomNumber, Seq, Term, UnixSeconds};
