@@ -55,7 +55,7 @@ impl World {
             Effect::Read { id, read } => {
                 let result = self.coops[coop].read(read);
                 let (delay, life) = (self.dice.between(1, 5), self.coops[coop].life);
-                self.clock.after(delay, Event::Input { coop, life, input: Input::ReadDone { id, result } });
+                self.clock.after(delay, Event::Input { coop, life, input: Box::new(Input::ReadDone { id, result }) });
             }
             Effect::LinkKnown { .. } | Effect::LinkUp { .. } | Effect::Steward { .. } | Effect::NeighboursChanged => {}
         }

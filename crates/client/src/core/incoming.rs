@@ -165,7 +165,8 @@ impl Core {
 
     pub(super) fn apply_waiting(&mut self, room: &RoomId) {
         loop {
-            let Some(state) = self.rooms.get(room) else { return };
+            // Whoever has left may still be sent the rest of a page; it is not for this device any more.
+            let Some(state) = self.rooms.get(room).filter(|state| !matches!(state.phase, Phase::Gone)) else { return };
             let (size, certified) = (state.size, state.certified);
             let Some(view) = self.session.logs.get_mut(room) else { return };
             let Some(front) = view.waiting.front() else { return };
@@ -197,8 +198,6 @@ impl Core {
         let Some(state) = self.rooms.get(room) else { return };
         let is_own = header.id.sender.0 == state.pseudonym && header.id.counter.device == device;
         let what = match (header.kind, is_own) {
-            // Whoever has left may still be sent the rest of a page; it is not for this device any more.
-            _ if matches!(state.phase, Phase::Gone) => RowWhat::Nothing,
             (Kind::Creation, _) => RowWhat::Nothing,
             (Kind::Message, true) => self.apply_own_message(room, entry),
             (Kind::Message, false) => self.apply_message(room, entry),

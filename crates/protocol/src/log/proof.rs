@@ -240,7 +240,8 @@ mod tests {
     fn no_part_of_a_proof_can_be_swapped() {
         let good = fork(6, 13);
         let other = SecretKey::from_seed([2; 32]);
-        let cases: Vec<(&str, Box<dyn Fn(&mut Fork)>, ProofError)> = vec![
+        type Change = Box<dyn Fn(&mut Fork)>;
+        let cases: Vec<(&str, Change, ProofError)> = vec![
             ("another room", Box::new(|f| f.room = RoomId([8; 32])), ProofError::Signature),
             ("another term", Box::new(|f| f.term = Term(4)), ProofError::Signature),
             ("another key", Box::new(move |f| f.hub.key = other.public()), ProofError::Signature),
