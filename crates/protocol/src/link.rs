@@ -89,7 +89,7 @@ pub enum LinkFrame {
         request: RequestId,
         group: Box<Group>,
     },
-    /// The invite is closed, or the room is not ordered there.
+    /// The invite is closed, or the room is not held there.
     NoGroup {
         request: RequestId,
     },

@@ -109,8 +109,11 @@ fn canaries(world: &World, membership: &[&str], room_link: &str) {
     let mut haystacks: Vec<_> = world.coops.iter().flat_map(|coop| files(&coop.folder)).collect();
     haystacks.extend(world.coops.iter().flat_map(kith_e2e::Coop::logs));
     assert!(haystacks.len() >= 8);
-    for file in haystacks {
-        let bytes = std::fs::read(&file).unwrap();
+    let mut texts: Vec<(String, Vec<u8>)> =
+        haystacks.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
+    let metrics = |coop: &kith_e2e::Coop| (format!("{}/metrics", coop.name), http(coop.port, "/metrics").unwrap().into_bytes());
+    texts.extend(world.coops.iter().map(metrics));
+    for (place, bytes) in texts {
         for (name, secret) in &secrets {
             for form in [
                 secret.clone(),
@@ -118,7 +121,7 @@ fn canaries(world: &World, membership: &[&str], room_link: &str) {
                 STANDARD.encode(secret).into_bytes(),
                 URL_SAFE_NO_PAD.encode(secret).into_bytes(),
             ] {
-                assert!(!contains(&bytes, &form), "{} holds {name}", file.display());
+                assert!(!contains(&bytes, &form), "{place} holds {name}");
             }
         }
     }

@@ -11,6 +11,7 @@ use kith_protocol::limits::{INVITE_LIFETIME_S, JOIN_ATTEMPTS_MAX};
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
+use kith_protocol::log::succession::Vote;
 use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::member::{FetchGroup, Group as Offered, Join, Refused, RequestId, ToServer};
 use kith_protocol::ratchet_tree;
@@ -447,6 +448,11 @@ impl Core {
         };
         let electorate = Electorate { before: voters.clone(), after: voters.clone(), commit: Seq(0) };
         let is_voter = voters.may_order(&record.hub.name) && key_of(&record.hub.name) == Some(record.hub.key);
+        // A voter whose key the tree no longer shows cannot be checked; a vote that is forged can.
+        let is_forged = |vote: &Vote| key_of(&vote.voter).is_some_and(|key| !vote.is_signed_by(&key));
+        if record.votes.iter().any(is_forged) {
+            return Err("a vote for the room's hub is forged".to_owned());
+        }
         match record.verify(&electorate, key_of) {
             Ok(()) => Ok(record.hub),
             Err(_) if is_voter => Ok(record.hub),

@@ -1,8 +1,9 @@
 //! Rooms in which somebody broke their word: the proof is checked here, kept, and shown in plain words. What the member says
 //! goes on reaching those of its own co-op; nothing more is taken from that hub in that term.
 
-use kith_protocol::ids::{Coop, PublicKey, RoomId, RoomNumber};
+use kith_protocol::ids::{Coop, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::log::proof::Proof;
+use kith_protocol::log::voters::Electorate;
 
 use super::machine::{Core, CoreError, Event};
 use super::state::RoomState;
@@ -20,8 +21,9 @@ impl Core {
         let is_of_room = match proof {
             Proof::Fork(_) => convicted.name.as_str() == state.hub_name && convicted.key.0 == state.hub_key,
             Proof::DoubleVote(_) => {
-                let name = convicted.name.as_str();
-                state.coops.get(name).copied().map(PublicKey) == Some(convicted.key) && state.voters.names.iter().any(|voter| voter == name)
+                let voters = Electorate { before: state.voters_before.voters(), after: state.voters.voters(), commit: Seq(state.last_commit) };
+                let key = state.coops.get(convicted.name.as_str()).copied().map(PublicKey);
+                key == Some(convicted.key) && voters.counts(&convicted.name)
             }
         };
         if !is_of_room || proof.verify().is_err() {

@@ -227,8 +227,8 @@ impl Coop {
             return self.tell_status_to(peer, number);
         }
         let voted_otherwise = room.newest_term() > term || room.vote().is_some_and(|vote| vote.term == term && vote.candidate != candidate);
-        // A hub steps down only for somebody whom a majority is behind, which a call without a probe means.
-        let would = !voted_otherwise && (self.has_lost_hub(number, HUB_SILENCE_MS / 2) || is_from_hub || (room.is_hub() && !probe));
+        // A hub that is heard stays: it steps down by its own steward's act only, or to a majority of the others.
+        let would = !voted_otherwise && (self.has_lost_hub(number, HUB_SILENCE_MS / 2) || is_from_hub);
         if !would {
             return;
         }
@@ -265,8 +265,15 @@ impl Coop {
         let Some(log) = room.log() else { return };
         let Some(candidacy) = self.elections.candidacies.get_mut(&number) else { return };
         let Step::Calling(votes) = &mut candidacy.step else { return };
+        // A checkpoint of a term that this co-op knows is that term's hub's; of a newer one the log will tell.
+        let last = &vote.last;
+        let is_of_hub = match last.checkpoint.term.cmp(&log.term) {
+            std::cmp::Ordering::Less => log.ended.iter().any(|ended| ended.checkpoint.term == last.checkpoint.term && ended.hub == last.hub),
+            std::cmp::Ordering::Equal => last.hub == log.hub.name,
+            std::cmp::Ordering::Greater => true,
+        };
         let is_for_me = vote.candidate == self.me && vote.term == candidacy.term;
-        if !is_for_me || votes.iter().any(|known| known.voter == vote.voter) || vote.verify(|name| log.coop_key(name)).is_err() {
+        if !is_for_me || !is_of_hub || votes.iter().any(|known| known.voter == vote.voter) || vote.verify(|name| log.coop_key(name)).is_err() {
             return;
         }
         votes.push(vote);

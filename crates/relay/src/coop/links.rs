@@ -444,7 +444,8 @@ impl Coop {
         let covered = self.neighbours.covers(&peer, &fetch.room, self.wall);
         let proven = covered && verify(&fetch.invite, &fetch_statement(&fetch.room, &peer), &fetch.proof).is_ok();
         let number = self.room_numbers.get(&fetch.room).filter(|_| proven).copied();
-        let room = number.and_then(|number| self.rooms.get(&number));
+        // A copy that nobody keeps up to date would lead a joiner astray.
+        let room = number.filter(|number| self.has_part(*number)).and_then(|number| self.rooms.get(&number));
         let group = room.map_or(Err(NoGroup::Closed), |room| room.group(&fetch.invite, self.wall));
         if group == Err(NoGroup::Later) {
             // Without an answer, whoever asked hears in time from its own co-op, and asks again.
