@@ -73,7 +73,7 @@ enum Room {
     /// Have another of the room's voters order it from now on. Members notice nothing.
     Handover {
         folder: PathBuf,
-        /// The room's id, as `kith rooms` shows it to its members.
+        /// The room's whole id; `kithd status --json` lists them.
         room: RoomId,
         /// The neighbour that takes it over.
         to: CoopName,

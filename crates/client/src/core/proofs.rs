@@ -21,7 +21,8 @@ impl Core {
         let is_of_room = match proof {
             Proof::Fork(_) => convicted.name.as_str() == state.hub_name && convicted.key.0 == state.hub_key,
             Proof::DoubleVote(_) => {
-                let voters = Electorate { before: state.voters_before.voters(), after: state.voters.voters(), commit: Seq(state.last_commit) };
+                let voters =
+                    Electorate { before: state.voters_before.voters(), after: state.voters.voters(), commit: Seq(state.last_commit) };
                 let key = state.coops.get(convicted.name.as_str()).copied().map(PublicKey);
                 key == Some(convicted.key) && voters.counts(&convicted.name)
             }

@@ -137,7 +137,7 @@ pub enum Event {
         outcome: Result<(), (Code, String)>,
     },
     Fetch(FetchGroup),
-    /// `None`: the invite is closed, or the room is not ordered there.
+    /// `None`: the invite is closed, or the room is not held there.
     Group {
         request: RequestId,
         group: Option<Box<Group>>,

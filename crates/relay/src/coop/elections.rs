@@ -268,12 +268,18 @@ impl Coop {
         // A checkpoint of a term that this co-op knows is that term's hub's; of a newer one the log will tell.
         let last = &vote.last;
         let is_of_hub = match last.checkpoint.term.cmp(&log.term) {
-            std::cmp::Ordering::Less => log.ended.iter().any(|ended| ended.checkpoint.term == last.checkpoint.term && ended.hub == last.hub),
+            std::cmp::Ordering::Less => {
+                log.ended.iter().any(|ended| ended.checkpoint.term == last.checkpoint.term && ended.hub == last.hub)
+            }
             std::cmp::Ordering::Equal => last.hub == log.hub.name,
             std::cmp::Ordering::Greater => true,
         };
         let is_for_me = vote.candidate == self.me && vote.term == candidacy.term;
-        if !is_for_me || !is_of_hub || votes.iter().any(|known| known.voter == vote.voter) || vote.verify(|name| log.coop_key(name)).is_err() {
+        if !is_for_me
+            || !is_of_hub
+            || votes.iter().any(|known| known.voter == vote.voter)
+            || vote.verify(|name| log.coop_key(name)).is_err()
+        {
             return;
         }
         votes.push(vote);
