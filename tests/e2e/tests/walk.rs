@@ -60,10 +60,11 @@ fn a_check_in_travels() {
     }
     nobody_on_call(&world, &room);
     follow_beside_say(&world, &room);
+    let metrics: Vec<String> = world.coops.iter().map(|coop| http(coop.port, "/metrics").unwrap()).collect();
     for coop in &mut world.coops {
         assert!(coop.stop() <= Duration::from_secs(5));
     }
-    canaries(&world, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
+    canaries(&world, &metrics, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
 }
 
 /// The most urgent request is answered truthfully.
@@ -90,7 +91,7 @@ fn follow_beside_say(world: &World, room: &str) {
 }
 
 /// No server file, log or metric holds what is said, who says it, or a key of a member.
-fn canaries(world: &World, membership: &[&str], room_link: &str) {
+fn canaries(world: &World, metrics: &[String], membership: &[&str], room_link: &str) {
     let mut secrets: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, bytes: &[u8]| secrets.push((name.to_owned(), bytes.to_vec()));
     for text in ["I am here", "slept badly", "tired", "hopeful", "Tuesday circle", "please_listen", "while I follow"] {
@@ -111,8 +112,7 @@ fn canaries(world: &World, membership: &[&str], room_link: &str) {
     assert!(haystacks.len() >= 8);
     let mut texts: Vec<(String, Vec<u8>)> =
         haystacks.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
-    let metrics = |coop: &kith_e2e::Coop| (format!("{}/metrics", coop.name), http(coop.port, "/metrics").unwrap().into_bytes());
-    texts.extend(world.coops.iter().map(metrics));
+    texts.extend(metrics.iter().map(|text| ("/metrics".to_owned(), text.clone().into_bytes())));
     for (place, bytes) in texts {
         for (name, secret) in &secrets {
             for form in [
