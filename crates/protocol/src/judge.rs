@@ -6,7 +6,7 @@
 use crate::admission::Admission;
 use crate::credential::LeafCertificate;
 use crate::error::Code;
-use crate::ids::{EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
+use crate::ids::{CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use crate::limits::PAST_EPOCHS_MAX;
 use crate::room::{Action, RoomContext, may};
 
@@ -43,7 +43,11 @@ pub trait RoomFacts {
     fn last_counter(&self, id: &EntryId) -> u64;
     fn is_use_taken(&self, invite: &PublicKey, number: u32) -> bool;
     /// The root key that the room's records give this co-op, if it has been seen.
-    fn coop_key(&self, name: &crate::ids::CoopName) -> Option<PublicKey>;
+    fn coop_key(&self, name: &CoopName) -> Option<PublicKey>;
+    /// Whether the room's records show that co-op. Who has not read them from the beginning cannot say no.
+    fn has_seen(&self, name: &CoopName) -> bool {
+        self.coop_key(name).is_some()
+    }
 }
 
 /// One entry, as far as the rules look at it.
@@ -211,6 +215,11 @@ fn judge_member_commit(room: &impl RoomFacts, entry: &EntryFacts, commit: &Commi
         if next.check().is_err() || !room.context().voters_may_become(&next.voters) {
             return Err(Refusal::Context);
         }
+        // The word of a co-op whose key nobody knows could never be counted, and nothing would be certified any more.
+        let (now, then) = (&room.context().voters, &next.voters);
+        if then.everybody().any(|name| !now.counts(name) && !room.has_seen(name)) {
+            return Err(Refusal::Context);
+        }
     }
     Ok(())
 }
@@ -245,7 +254,7 @@ fn judge_join(room: &impl RoomFacts, entry: &EntryFacts, commit: &CommitFacts, j
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Coop, CoopName, Counter};
+    use crate::ids::{Coop, Counter};
     use crate::log::voters::Voters;
     use crate::room::{Invite, Role};
     use crate::sign::SecretKey;

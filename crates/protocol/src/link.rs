@@ -98,7 +98,11 @@ pub enum LinkFrame {
         room: RoomId,
         term: Term,
         size: u64,
+        /// The newest term in which it has voted, if it knows no hub of it yet; else 0.
+        fence: Term,
         attestation: Option<Attestation>,
+        /// What began its term, for one that asked with a term that this holder never had; else empty.
+        succession: Bytes,
     },
     /// A candidate asks a voter for its vote; with `probe`, whether it would give it.
     Call {

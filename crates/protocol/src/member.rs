@@ -158,6 +158,13 @@ pub struct Entries {
     pub entries: Vec<Entry>,
 }
 
+impl Entries {
+    /// The size of a log that ends with them.
+    pub fn end(&self) -> u64 {
+        self.first.0 + self.entries.len() as u64
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub sender: u32,

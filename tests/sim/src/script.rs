@@ -93,10 +93,7 @@ impl World {
                 let known = world.members[creator].core.room_state(&room).map(|state| &state.coops);
                 known.is_some_and(|known| names.iter().all(|name| known.contains_key(name.as_str())))
             })?;
-            let wall = self.members[creator].wall(self.clock.now());
-            let item = self.members[creator].core.set_voters(wall, &room, &voters);
-            item.map_err(|error| Violation::new(Check::Machines, error.to_string()))?;
-            self.member_acts(creator);
+            self.set_voters(creator, at, &voters)?;
             let counts = |world: &Self| {
                 let invited = &world.circles[at].invited;
                 invited.iter().all(|member| world.members[*member].core.voters(&room).is_ok_and(|known| known == voters))
@@ -105,6 +102,15 @@ impl World {
                 return Err(Violation::new(Check::Converges, format!("the voters did not become {voters:?}")));
             }
         }
+        Ok(())
+    }
+
+    /// A facilitator says whose votes count.
+    pub fn set_voters(&mut self, member: usize, at: usize, voters: &Voters) -> Result<(), Violation> {
+        let (room, wall) = (self.circles[at].id, self.members[member].wall(self.clock.now()));
+        let item = self.members[member].core.set_voters(wall, &room, voters);
+        item.map_err(|error| Violation::new(Check::Machines, error.to_string()))?;
+        self.member_acts(member);
         Ok(())
     }
 

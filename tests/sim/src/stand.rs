@@ -91,10 +91,19 @@ impl Stand {
     /// A member's session, and what it is told at once.
     pub fn session(&mut self, member: &Member) -> (ConnectionId, Vec<ToMember>) {
         let account = member.core.account().expect("a member of a co-op");
-        let (device, handle) = (SecretKey::from_seed(account.device_seed), account.handle.expect("registered"));
+        let handle = DeviceHandle(account.handle.expect("registered"));
+        self.authenticate(handle, &SecretKey::from_seed(account.device_seed))
+    }
+
+    /// A session of a device that the store knows.
+    pub fn device_session(&mut self, handle: DeviceHandle, device: &SecretKey) -> ConnectionId {
+        self.authenticate(handle, device).0
+    }
+
+    fn authenticate(&mut self, device: DeviceHandle, key: &SecretKey) -> (ConnectionId, Vec<ToMember>) {
         let (connection, _) = self.open();
-        let signature = device.sign(&auth_statement(&self.coop.id.name, &NONCE, &device.public()));
-        let said = self.frame(connection, ToServer::Authenticate { device: DeviceHandle(handle), signature });
+        let signature = key.sign(&auth_statement(&self.coop.id.name, &NONCE, &key.public()));
+        let said = self.frame(connection, ToServer::Authenticate { device, signature });
         assert_eq!(said.first(), Some(&ToMember::Ready));
         (connection, said)
     }

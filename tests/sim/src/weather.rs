@@ -68,7 +68,7 @@ impl World {
                 self.crash_member(member);
             }
             50..=58 => self.go_one_way(),
-            59..=66 => self.part(),
+            59..=66 => self.fall_apart(),
             67..=74 => self.throttle(),
             75..=80 => self.read_slowly(),
             81..=84 => self.jitter(),
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// Co-ops fall into two groups that do not reach each other.
-    fn part(&mut self) {
+    fn fall_apart(&mut self) {
         let groups: Vec<bool> = self.coops.iter().map(|_| self.dice.roll(2) == 0).collect();
         let coops = groups.len();
         let pairs = (0..coops).flat_map(|one| (0..coops).map(move |other| (one, other)));

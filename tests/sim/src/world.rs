@@ -14,7 +14,7 @@ use crate::coop::Coop;
 use crate::dice::Dice;
 use crate::member::Member;
 use crate::mutant::{Keeps, Mutant};
-use crate::network::{Network, Place, Traffic};
+use crate::network::{Network, Place, Traffic, Way};
 use crate::plan::Plan;
 use crate::script::Circle;
 use crate::tamper::Tamper;
@@ -94,6 +94,10 @@ pub struct World {
     pub(crate) lost: Option<Memory>,
 }
 
+fn ways_between(one: usize, other: usize) -> [Way; 2] {
+    [(Place::Coop(one), Place::Coop(other)), (Place::Coop(other), Place::Coop(one))]
+}
+
 /// Runs one seed to its end and checks everything.
 pub fn run(seed: u64, plan: Plan) -> Result<Outcome, Box<Failure>> {
     let mut world = World::new(seed, plan);
@@ -147,6 +151,21 @@ impl World {
     pub fn end(&mut self) -> Result<usize, Violation> {
         self.calm_down()?;
         checks::all(self)
+    }
+
+    /// What has happened so far.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Two co-ops reach each other no longer.
+    pub fn part(&mut self, one: usize, other: usize) {
+        self.network.block(&ways_between(one, other));
+    }
+
+    /// Two co-ops that were parted reach each other again.
+    pub fn join_again(&mut self, one: usize, other: usize) {
+        self.network.unblock(&ways_between(one, other));
     }
 
     pub fn now(&self) -> u64 {

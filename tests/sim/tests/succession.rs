@@ -1,7 +1,13 @@
 //! A room outlives its hub: the other voters seat another, nothing acknowledged is lost, and the old hub comes back as a
 //! mirror and hands in what had no place.
 
+use kith_protocol::codec::encode_vote;
+use kith_protocol::ids::Term;
+use kith_protocol::log::Header;
+use kith_protocol::log::succession::Vote;
+use kith_protocol::log::voters::Voters;
 use kith_sim::{Plan, World, hub_of};
+use kith_storage::Write;
 
 const PLAN: Plan = Plan { coops: 3, members: 6, voters: 3, rough_ms: 0, ..Plan::PAIR };
 
@@ -31,7 +37,7 @@ fn a_room_outlives_its_hub() {
         assert!(seated.is_some(), "seed {seed}: nobody was seated within a minute");
         talk(&mut world);
         world.go_on(5_000).unwrap();
-        let acknowledged = world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        let acknowledged = world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
         assert!(acknowledged >= 12, "seed {seed}: {acknowledged}");
     }
 }
@@ -40,4 +46,137 @@ fn talk_sometimes(world: &mut World, since: u64) {
     if (world.now() - since) % 7_000 < 500 {
         talk(world);
     }
+}
+
+/// The hub of the first room, and the other co-ops.
+fn hub_and_others(world: &World) -> (usize, Vec<usize>) {
+    let hub = hub_of(world, &world.circles[0]);
+    (hub, (0..world.coops.len()).filter(|coop| *coop != hub).collect())
+}
+
+fn term(world: &World, coop: usize) -> u32 {
+    world.coops[coop].room(&world.circles[0].id).map_or(0, |room| room.term().0)
+}
+
+/// Lets time pass while everybody talks, until something holds. When it did, milliseconds.
+fn talk_until(world: &mut World, limit_ms: u64, every_ms: u64, holds: impl Fn(&World) -> bool) -> Option<u64> {
+    let since = world.now();
+    while world.now() < since + limit_ms {
+        if holds(world) {
+            return Some(world.now() - since);
+        }
+        talk(world);
+        world.go_on(every_ms).unwrap();
+    }
+    None
+}
+
+fn put_vote(world: &mut World, voter: usize, candidate: usize) {
+    let id = world.circles[0].id;
+    let row = world.coops[voter].stored_room(&id).unwrap();
+    let room = world.coops[voter].room(&id).unwrap();
+    let (term, last) = (Term(room.newest_term().0 + 1), room.last_checkpoint().unwrap().clone());
+    let (root, name, candidate) = (world.coops[voter].root(), world.coops[voter].id.name.clone(), world.coops[candidate].id.clone());
+    let vote = Vote::sign(&root, name, term, candidate, last);
+    world.coops[voter].commit(vec![Write::PutVote { room: row.number, vote: encode_vote(&vote) }], None).unwrap();
+}
+
+/// Its vote was durable, and then its hub was back before anybody heard of it.
+#[test]
+fn a_voter_that_voted_alone_is_taken_back() {
+    for candidate_is_itself in [true, false] {
+        let mut world = world(3);
+        let (_, others) = hub_and_others(&world);
+        talk(&mut world);
+        world.go_on(2_000).unwrap();
+        put_vote(&mut world, others[0], if candidate_is_itself { others[0] } else { others[1] });
+        world.be_absent(others[0], 1_000);
+        let back = |world: &World| world.coops[others[0]].room(&world.circles[0].id).is_some_and(|room| !room.is_fenced());
+        assert!(talk_until(&mut world, 120_000, 2_000, back).is_some());
+        world.end().unwrap();
+    }
+}
+
+/// A hub was seated, wrote the first entry of its term, and was gone before anybody had that. When it comes back, another
+/// term goes on from the one before.
+#[test]
+fn the_hub_of_a_term_that_nobody_heard_of_comes_back() {
+    let mut world = world(4);
+    let (hub, others) = hub_and_others(&world);
+    talk(&mut world);
+    world.go_on(2_000).unwrap();
+    others.iter().for_each(|other| world.part(hub, *other));
+    let id = world.circles[0].id;
+    let wrote = |world: &World, coop: usize| {
+        let last = world.coops[coop].log(&id).last().map(|row| Header::decode(&row.header).unwrap());
+        last.is_some_and(|last| last.term == Term(2))
+    };
+    let mut seated = None;
+    while seated.is_none() && world.now() < 400_000 {
+        world.go_on(1).unwrap();
+        seated = others.iter().copied().find(|other| wrote(&world, *other));
+    }
+    let orphan = seated.expect("somebody was seated");
+    assert!(others.iter().all(|other| *other == orphan || !wrote(&world, *other)), "too late: others have it too");
+    world.be_absent(orphan, 90_000);
+    others.iter().for_each(|other| world.join_again(hub, *other));
+    let newer = |world: &World| term(world, hub) > 2;
+    assert!(talk_until(&mut world, 80_000, 2_000, newer).is_some(), "the others go on without it");
+    world.go_on(20_000).unwrap();
+    world.end().unwrap_or_else(|violation| panic!("{violation}\n{}", world.trace().tail(400)));
+}
+
+/// A commit that gives another co-op a vote is not certified when its hub falls silent. The others seat another hub below
+/// it: whose votes count there, the log up to there says.
+#[test]
+fn a_cut_change_of_voters_does_not_count_its_own_voters() {
+    let mut world = World::begun(5, Plan { coops: 4, members: 8, ..PLAN }).unwrap();
+    let (hub, others) = hub_and_others(&world);
+    let (room, creator) = (world.circles[0].id, world.circles[0].creator);
+    let voters = world.members[creator].core.voters(&room).unwrap();
+    let name = |world: &World, coop: usize| world.coops[coop].id.name.clone();
+    let stranger = *others.iter().find(|other| !voters.names.contains(&name(&world, **other))).expect("one without a vote");
+    others.iter().filter(|other| **other != stranger).for_each(|other| world.part(hub, *other));
+    world.go_on(1_000).unwrap();
+    let more = Voters { names: voters.names.iter().cloned().chain([name(&world, stranger)]).collect(), tie_breaker: None };
+    world.set_voters(creator, 0, &more).unwrap();
+    let size = world.coops[hub].room(&room).unwrap().durable();
+    let seated = |world: &World| others.iter().all(|other| term(world, *other) > 1);
+    assert!(talk_until(&mut world, 60_000, 5_000, seated).is_some(), "another hub for all that reach it");
+    assert!(world.coops[hub].room(&room).unwrap().durable() > size, "the commit has its place at the old hub alone");
+    others.iter().for_each(|other| world.join_again(hub, *other));
+    world.end().unwrap();
+    assert_eq!(world.members[creator].core.voters(&room).unwrap().names.len(), 4, "the wish was kept");
+}
+
+/// Voters that lost their hub go on hearing of it from a mirror that has not, however much is said there.
+#[test]
+fn a_hub_is_replaced_while_a_mirror_still_hears_it() {
+    let mut world = World::begun(6, Plan { coops: 4, members: 8, ..PLAN }).unwrap();
+    let (hub, others) = hub_and_others(&world);
+    let voters = world.members[world.circles[0].creator].core.voters(&world.circles[0].id).unwrap();
+    let has_vote = |world: &World, coop: usize| voters.names.contains(&world.coops[coop].id.name);
+    let voting: Vec<usize> = others.into_iter().filter(|other| has_vote(&world, *other)).collect();
+    voting.iter().for_each(|voter| world.part(hub, *voter));
+    let seated = |world: &World| voting.iter().all(|voter| term(world, *voter) > 1);
+    let took = talk_until(&mut world, 60_000, 500, seated);
+    assert!(took.is_some(), "nobody was seated while the mirror went on");
+    voting.iter().for_each(|voter| world.join_again(hub, *voter));
+    world.end().unwrap();
+}
+
+/// It greets, and falls over, again and again.
+#[test]
+fn a_hub_that_only_greets_is_replaced() {
+    let mut world = world(7);
+    let (hub, others) = hub_and_others(&world);
+    let since = world.now();
+    while others.iter().all(|other| term(&world, *other) < 2) {
+        assert!(world.now() < since + 90_000, "it was never replaced");
+        others.iter().for_each(|other| world.part(hub, *other));
+        world.go_on(18_000).unwrap();
+        others.iter().for_each(|other| world.join_again(hub, *other));
+        world.go_on(3_000).unwrap();
+    }
+    world.end().unwrap();
 }

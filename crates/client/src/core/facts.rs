@@ -52,4 +52,8 @@ impl RoomFacts for Facts<'_> {
     fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
         self.state.coops.get(name.as_str()).copied().map(PublicKey)
     }
+    fn has_seen(&self, name: &CoopName) -> bool {
+        // A joiner knows the co-ops that have members now, not those that had some.
+        self.state.joined_at > 0 || self.coop_key(name).is_some()
+    }
 }

@@ -17,7 +17,7 @@ use kith_protocol::room::leave_statement;
 use kith_protocol::sign::{Signature, verify};
 
 use super::machine::{Core, LogView, ROOTS_MAX, row_key};
-use super::state::{Intent, Phase, RoomState, RowState, RowWhat};
+use super::state::{Intent, OutItem, Phase, RoomState, RowState, RowWhat};
 use crate::mls::group::Group;
 use crate::pack::{unpack as unpack_content, unpad};
 
@@ -60,14 +60,14 @@ impl Core {
         if entries.first.0 + entries.entries.len() as u64 <= size {
             return;
         }
+        if entries.term < view.term {
+            return self.older_term(&room, entries);
+        }
         let mut senders = view.senders.clone();
         let unpacked = match unpack(entries, &room, created, &mut senders) {
             Ok(unpacked) => unpacked,
             Err(error) => return self.distrust(&room, error.to_string()),
         };
-        if entries.term != view.term {
-            return self.distrust(&room, "entries of a term that has ended".to_owned());
-        }
         view.senders = senders;
         for entry in unpacked.into_iter().filter(|entry| entry.header.seq.0 >= size) {
             self.append(&room, entry);
@@ -255,14 +255,11 @@ impl Core {
 
     /// One's own message: the content is in the outbox, for nobody can decrypt what they encrypted.
     fn apply_own_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        if let Some(content) = self.take_loose(room, entry) {
+            return RowWhat::Content(content);
+        }
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
-        let counter = entry.header.id.counter.number;
-        let body_hash = entry.header.body_hash;
-        let found = state.outbox.iter_mut().find(|item| {
-            let is_made = item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == body_hash);
-            is_made || item.former.contains(&(counter, body_hash.0))
-        });
-        match found {
+        match state.outbox.iter_mut().find(|item| Self::is_made_as(item, &entry.header)) {
             Some(item) => {
                 item.stored = true;
                 item.seq = Some(entry.header.seq.0);
@@ -280,6 +277,13 @@ impl Core {
                 RowWhat::Unreadable("sent from a later copy of this device".to_owned())
             }
         }
+    }
+
+    /// Whether an entry of the log was made of that item.
+    pub(super) fn is_made_as(item: &OutItem, header: &Header) -> bool {
+        let counter = header.id.counter.number;
+        let is_made = item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == header.body_hash);
+        is_made || item.former.contains(&(counter, header.body_hash.0))
     }
 
     pub(super) fn done(state: &mut RoomState, item: u64, seq: Seq) {

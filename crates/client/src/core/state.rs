@@ -111,6 +111,9 @@ pub struct Base {
     pub frontier: Vec<Key>,
     pub last_time: u64,
     pub senders: usize,
+    pub term: u32,
+    pub hub_name: String,
+    pub hub_key: Key,
 }
 
 /// A message of somebody else's that was read and has no place: it was delivered while the hub was away, or lost its

@@ -15,7 +15,33 @@ use super::state::{Base, RoomState, RowState, RowWhat};
 impl Core {
     /// Where nothing is ever cut before.
     pub(super) fn base(state: &RoomState) -> Base {
-        Base { size: state.size, frontier: state.frontier.clone(), last_time: state.last_time, senders: state.senders.len() }
+        Base {
+            size: state.size,
+            frontier: state.frontier.clone(),
+            last_time: state.last_time,
+            senders: state.senders.len(),
+            term: state.term,
+            hub_name: state.hub_name.clone(),
+            hub_key: state.hub_key,
+        }
+    }
+
+    /// Entries of a term that was over here. The newer one may be a term that one's own co-op alone had: then all goes back to
+    /// what cannot be cut, and what comes from there says which newer term it leads to.
+    pub(super) fn older_term(&mut self, room: &RoomId, entries: &Entries) {
+        let Some(state) = self.rooms.get_mut(room).filter(|state| state.cut.is_none()) else { return };
+        let (base, size) = (state.base.size, state.size);
+        if state.term <= entries.term.0 {
+            // Only what waits to be applied was of the newer one.
+            return self.ask_again(room, entries.room);
+        }
+        if base >= size || state.base.term > entries.term.0 || entries.first.0 < base {
+            return self.distrust(room, "entries of a term that has ended".to_owned());
+        }
+        state.cut = Some(base);
+        self.session.logs.remove(room);
+        self.touch(room);
+        self.loads.push(Effect::Load { room: *room, from: Seq(base) });
     }
 
     /// A batch of a newer term. `true`: the session's view goes on in it.
@@ -143,6 +169,7 @@ impl Core {
         let mut frontier = Frontier::from_parts(base.size, base.frontier.iter().map(|node| Hash(*node)).collect()).ok()?;
         let mut last_time = base.last_time;
         let mut senders = state.senders[..base.senders.min(state.senders.len())].to_vec();
+        let (mut term, mut hub_name, mut hub_key) = (base.term, base.hub_name, base.hub_key);
         let mut gone = Vec::new();
         for bytes in rows {
             let row: RowState = postcard::from_bytes(bytes).ok()?;
@@ -152,6 +179,10 @@ impl Core {
             } else if header.seq.0 == frontier.size() {
                 frontier.push(leaf_hash(&row.header));
                 last_time = last_time.max(header.time.0);
+                if let RowWhat::HubChanged(name) = row.what {
+                    hub_key = *state.coops.get(&name)?;
+                    (term, hub_name) = (header.term.0, name);
+                }
                 if !senders.contains(&header.id.sender.0) {
                     senders.push(header.id.sender.0);
                 }
@@ -163,6 +194,7 @@ impl Core {
         state.size = at;
         state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
         (state.last_time, state.senders) = (last_time, senders);
+        (state.term, state.hub_name, state.hub_key) = (term, hub_name, hub_key);
         state.certified = state.certified.min(at);
         state.held.values_mut().for_each(|held| *held = at.min(*held));
         state.done.retain(|(_, seq)| *seq < at);
@@ -177,9 +209,11 @@ impl Core {
                 *last = (*last).min(header.id.counter.number.saturating_sub(1));
             }
             let is_own = who == state.pseudonym && of == device;
+            // What of one's own was certified has left the outbox.
+            let waits = is_own && state.outbox.iter().any(|item| Self::is_made_as(item, &header));
             match what {
                 RowWhat::Left => state.left.retain(|left| *left != who),
-                RowWhat::Content(_) if !is_own => Self::keep_loose(state, &header, what),
+                RowWhat::Content(_) if !waits => Self::keep_loose(state, &header, what),
                 _ => {}
             }
         }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use kith_protocol::agreement::{LinkCertificate, Notice, RootSuccession, Terms};
 use kith_protocol::codec::DecodeError;
 use kith_protocol::error::Code;
@@ -98,7 +99,10 @@ pub enum Event {
         room: RoomId,
         term: Term,
         size: u64,
+        fence: Term,
         attestation: Option<Attestation>,
+        /// What began its term, for one that asked with a term that this holder never had; else empty.
+        succession: Bytes,
     },
     /// That somebody broke their word in a room. Not verified yet.
     Proof(Proof),
@@ -210,6 +214,11 @@ impl Link {
             sends: VecDeque::from([hello]),
             events: VecDeque::new(),
         }
+    }
+
+    /// How long the peer was heard on this connection, milliseconds.
+    pub fn heard_ms(&self) -> u64 {
+        self.heard.0 - self.opened.0
     }
 
     pub fn is_up(&self) -> bool {
@@ -334,7 +343,9 @@ impl Link {
                 self.followed_ids.insert(room, id);
                 Event::Follow { room: id, from, term }
             }
-            LinkFrame::Status { room, term, size, attestation } => Event::Status { room, term, size, attestation },
+            LinkFrame::Status { room, term, size, fence, attestation, succession } => {
+                Event::Status { room, term, size, fence, attestation, succession }
+            }
             LinkFrame::Proof(proof) => Event::Proof(proof),
             LinkFrame::Call { room, term, candidate, probe } => Event::Call { room, term, candidate, probe },
             LinkFrame::Willing { room, term } => Event::Willing { room, term },
@@ -376,8 +387,13 @@ impl Link {
         self.send(LinkFrame::Unfollow { room: number });
     }
 
-    pub fn status(&mut self, room: RoomId, term: Term, size: u64, attestation: Option<Attestation>) {
-        self.send(LinkFrame::Status { room, term, size, attestation });
+    pub fn status(&mut self, room: RoomId, term: Term, size: u64, fence: Term, attestation: Option<Attestation>) {
+        self.send(LinkFrame::Status { room, term, size, fence, attestation, succession: Bytes::new() });
+    }
+
+    /// To one whose term this co-op's log never had.
+    pub fn status_with(&mut self, room: RoomId, term: Term, size: u64, succession: Bytes) {
+        self.send(LinkFrame::Status { room, term, size, fence: Term(0), attestation: None, succession });
     }
 
     pub fn proof(&mut self, proof: Proof) {

@@ -65,10 +65,12 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
         LinkFrame::FetchGroup(fetch) => F::FetchGroup(fetch_group_to_wire(fetch)),
         LinkFrame::Group { request, group } => F::Group(group_to_wire(*request, group)),
         LinkFrame::NoGroup { request } => F::NoGroup(w::NoGroup { request: *request }),
-        LinkFrame::Status { room, term, size, attestation } => F::Status(w::Status {
+        LinkFrame::Status { room, term, size, fence, attestation, succession } => F::Status(w::Status {
             room_id: bytes_of(&room.0),
             term: term.0,
             size: *size,
+            fence: fence.0,
+            succession: succession.clone(),
             attestation: attestation.as_ref().map(|attestation| attestation_to_wire(RoomNumber(0), attestation)),
         }),
         LinkFrame::Call { room, term, candidate, probe } => F::Call(w::Call {
@@ -167,7 +169,9 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
             let room = c::room_id(&x.room_id)?;
             let attestation = x.attestation.as_ref().map(attestation_from_wire).transpose()?;
             let attestation = attestation.map(|(_, attestation)| of_room(attestation, room));
-            LinkFrame::Status { room, term: Term(x.term), size: c::number(x.size, "size")?, attestation }
+            let (term, size, fence) = (Term(x.term), c::number(x.size, "size")?, Term(x.fence));
+            let succession = c::blob(x.succession, "succession", limits::SUCCESSION_BYTES_MAX)?;
+            LinkFrame::Status { room, term, size, fence, attestation, succession }
         }
         F::Call(x) => LinkFrame::Call {
             room: c::room_id(&x.room_id)?,

@@ -31,6 +31,11 @@ impl Voters {
         self.names.contains(name)
     }
 
+    /// Every co-op whose word counts in any way.
+    pub fn everybody(&self) -> impl Iterator<Item = &CoopName> {
+        self.names.iter().chain(&self.tie_breaker)
+    }
+
     /// Whether that co-op's word counts in any way.
     pub fn counts(&self, name: &CoopName) -> bool {
         self.names.contains(name) || self.tie_breaker.as_ref() == Some(name)
@@ -69,7 +74,7 @@ impl Electorate {
     /// Every co-op whose word counts on either side, each once.
     pub fn names(&self) -> Vec<CoopName> {
         let sides = [&self.before, &self.after];
-        let mut names: Vec<CoopName> = sides.iter().flat_map(|side| side.names.iter().chain(&side.tie_breaker)).cloned().collect();
+        let mut names: Vec<CoopName> = sides.iter().flat_map(|side| side.everybody()).cloned().collect();
         names.sort();
         names.dedup();
         names

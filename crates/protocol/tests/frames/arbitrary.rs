@@ -372,10 +372,10 @@ impl Arbitrary for LinkFrame {
             "follow" => {
                 (room_number(), room(), seq(), term()).prop_map(|(room, id, from, term)| Self::Follow { room, id, from, term }).boxed()
             }
-            "status" => (room(), term(), number(), option::of(attestation_of_number()))
-                .prop_map(|(room, term, size, mut attestation)| {
+            "status" => (room(), term(), number(), term(), option::of(attestation_of_number()), blob())
+                .prop_map(|(room, term, size, fence, mut attestation, succession)| {
                     attestation.iter_mut().for_each(|attestation| attestation.checkpoint.room = room);
-                    Self::Status { room, term, size, attestation }
+                    Self::Status { room, term, size, fence, attestation, succession }
                 })
                 .boxed(),
             "proof" => proof().prop_map(Self::Proof).boxed(),

@@ -246,6 +246,9 @@ fn link() {
     attestation_bounds(&|field, change| {
         bound("batch", field, &|frame, past| change(&mut variant!(frame, LinkFrame::Batch(batch) => batch).attestation, past));
     });
+    bound("status", "succession", &|frame, past| {
+        *variant!(frame, LinkFrame::Status { succession, .. } => succession) = blob(limits::SUCCESSION_BYTES_MAX, past);
+    });
     bound("status.attested", "size", &|frame, past| *variant!(frame, LinkFrame::Status { size, .. } => size) = number(past));
     attestation_bounds(&|field, change| {
         bound("status.attested", field, &|frame, past| {

@@ -18,9 +18,15 @@ use kith_storage::Write;
 
 use super::machine::Coop;
 use super::waiting::After;
+use crate::room::Room;
 
 /// Between two voters' first calls, milliseconds: so that one has a majority before the next asks.
 const RANK_MS: u64 = 1_000;
+/// A hub that was heard for so long on one link works, milliseconds.
+const HUB_STEADY_MS: u64 = 10_000;
+/// A hub begins another term for a voter that has shut itself off at most this often in a room, milliseconds: terms are
+/// bounded, and a voter can claim that at any time.
+const RENEW_EVERY_MS: u64 = 600_000;
 
 /// This co-op's attempt to become the hub of a room.
 #[derive(Debug)]
@@ -40,8 +46,11 @@ enum Step {
 
 #[derive(Debug, Default)]
 pub struct Elections {
-    /// Since when there has been no link to a co-op that orders rooms.
+    /// Since when a co-op that orders rooms has got nothing done for this one. A link that comes up ends it only once it has
+    /// carried something, or has lasted: a hub that falls over after each greeting is as good as gone.
     silent: BTreeMap<CoopName, Millis>,
+    /// When this co-op, as hub, last began another term for a voter that had shut itself off.
+    renewed: BTreeMap<RoomNumber, Millis>,
     candidacies: BTreeMap<RoomNumber, Candidacy>,
     /// Rooms in which this co-op waits for a hub, and when it calls for votes itself.
     due: BTreeMap<RoomNumber, Millis>,
@@ -51,6 +60,7 @@ impl Elections {
     pub fn forget(&mut self, room: RoomNumber) {
         self.candidacies.remove(&room);
         self.due.remove(&room);
+        self.renewed.remove(&room);
     }
 
     pub fn poll_deadline(&self) -> Option<Millis> {
@@ -59,17 +69,26 @@ impl Elections {
 }
 
 impl Coop {
-    /// No link to that co-op, from now on (or since this start).
-    pub(super) fn hub_silent(&mut self, hub: &CoopName) {
+    /// No link to that co-op, from now on (or since this start). On the last one it was heard for so long.
+    pub(super) fn hub_silent(&mut self, hub: &CoopName, heard_ms: u64) {
         let now = self.now;
-        self.elections.silent.entry(hub.clone()).or_insert(now);
+        if heard_ms >= HUB_STEADY_MS {
+            self.elections.silent.remove(hub);
+        }
+        let since = *self.elections.silent.entry(hub.clone()).or_insert(now);
+        let left = HUB_SILENCE_MS.saturating_sub(now.0 - since.0);
         for number in self.rooms_of_hub(hub) {
-            self.watch_hub(number, HUB_SILENCE_MS);
+            self.watch_hub(number, left);
         }
     }
 
-    pub(super) fn hub_heard(&mut self, hub: &CoopName) {
+    /// It has ordered something, or sent what it ordered.
+    pub(super) fn hub_works(&mut self, hub: &CoopName) {
         self.elections.silent.remove(hub);
+    }
+
+    /// There is a link to it.
+    pub(super) fn hub_heard(&mut self, hub: &CoopName) {
         for number in self.rooms_of_hub(hub) {
             let fenced = self.rooms.get(&number).is_some_and(|room| room.is_fenced());
             if !fenced {
@@ -108,8 +127,9 @@ impl Coop {
 
     fn has_lost_hub(&self, number: RoomNumber, for_ms: u64) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
+        let is_away = !self.links_up.contains_key(&room.hub.name);
         let silent = self.elections.silent.get(&room.hub.name).is_some_and(|since| self.now.0 >= since.0 + for_ms);
-        silent || room.is_fenced() || room.is_frozen()
+        (is_away && silent) || room.is_fenced() || room.is_frozen()
     }
 
     /// This co-op offers itself as hub.
@@ -127,6 +147,10 @@ impl Coop {
         }
         let term = Term(room.newest_term().0 + 1);
         tracing::info!(room = number.0, term = term.0, "the hub is silent; asking the other voters");
+        self.probe(number, term);
+    }
+
+    fn probe(&mut self, number: RoomNumber, term: Term) {
         let until = Millis(self.now.0 + CANDIDACY_MS);
         self.elections.candidacies.insert(number, Candidacy { term, until, step: Step::Probing(vec![self.me.name.clone()]) });
         self.call(number, term, true);
@@ -226,6 +250,11 @@ impl Coop {
         if term <= room.term() {
             return self.tell_status_to(peer, number);
         }
+        if probe && candidate.name == *peer && room.orders() {
+            // A voter that asks while its hub is there has voted, and shut itself off with that: nobody else did. It takes
+            // the hub back in a newer term, which the others give it gladly.
+            return self.renew(number, term);
+        }
         let voted_otherwise = room.newest_term() > term || room.vote().is_some_and(|vote| vote.term == term && vote.candidate != candidate);
         // A hub that is heard stays: it steps down by its own steward's act only, or to a majority of the others.
         let would = !voted_otherwise && (self.has_lost_hub(number, HUB_SILENCE_MS / 2) || is_from_hub);
@@ -246,6 +275,18 @@ impl Coop {
             }
             self.vote_for(number, term, candidate);
         }
+    }
+
+    fn renew(&mut self, number: RoomNumber, asked: Term) {
+        let Some(newest) = self.rooms.get(&number).map(Room::newest_term) else { return };
+        let is_early = self.elections.renewed.get(&number).is_some_and(|at| self.now.0 < at.0 + RENEW_EVERY_MS);
+        if is_early || self.elections.candidacies.contains_key(&number) {
+            return;
+        }
+        let term = Term(newest.max(asked).0 + 1);
+        tracing::info!(room = number.0, term = term.0, "a voter has shut itself off from this hub; asking for another term");
+        self.elections.renewed.insert(number, self.now);
+        self.probe(number, term);
     }
 
     pub(super) fn willing_came(&mut self, peer: &CoopName, id: &RoomId, term: Term) {
@@ -292,6 +333,21 @@ impl Coop {
         self.seat_if_ready(number);
     }
 
+    /// Whether a voter that has shut itself off from the old hub still takes entries of that term: from whoever knows the
+    /// newer hub; while it has not settled; and, as a candidate, what the longest log among its voters has. Else a log that
+    /// goes on growing by another way would never be the one that the votes name.
+    pub(super) fn still_takes(&self, number: RoomNumber, from: &CoopName, end: u64) -> bool {
+        let Some(room) = self.rooms.get(&number) else { return false };
+        if room.is_ahead(from) || !room.is_settled() {
+            return true;
+        }
+        let wanted = match self.elections.candidacies.get(&number).map(|candidacy| &candidacy.step) {
+            Some(Step::Fetching(record)) => record.chosen().map(|last| last.checkpoint.size),
+            _ => None,
+        };
+        wanted.is_some_and(|size| end <= size)
+    }
+
     /// Once this co-op has what the longest log among its voters has, it begins its term.
     pub(super) fn seat_if_ready(&mut self, number: RoomNumber) {
         let Some(Step::Fetching(record)) = self.elections.candidacies.get(&number).map(|candidacy| &candidacy.step) else { return };
@@ -332,7 +388,7 @@ impl Coop {
             return self.order_pending(number);
         }
         if !self.links_up.contains_key(&hub) {
-            self.hub_silent(&hub);
+            self.hub_silent(&hub, 0);
         } else if self.following.get(&number) != Some(&hub) {
             self.follow_from(&hub, number);
         }

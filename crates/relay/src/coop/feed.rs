@@ -18,7 +18,7 @@ use kith_storage::{LogRow, Write};
 use super::machine::Coop;
 use super::types::{Effect, Read};
 use super::waiting::Reader;
-use crate::room::{Committed, Room};
+use crate::room::{Committed, Extent, Room};
 use crate::session::Subscription;
 
 /// How far a mirror has been sent a room that this co-op orders.
@@ -275,7 +275,7 @@ impl Coop {
         for connection in self.subscribers.get(&number).into_iter().flatten() {
             let account = self.sessions.get(connection).and_then(|session| session.identity).map(|identity| identity.account);
             let pseudonym = account.and_then(|account| self.memberships.get(&account)?.get(&room.id));
-            if !pseudonym.is_some_and(|who| room.is_member(who)) {
+            if !pseudonym.is_some_and(|who| room.is_own_member(who)) {
                 let left = rows.iter().find(|(header, _)| header.kind == Kind::Leave && Some(&header.id.sender) == pseudonym);
                 // The log in memory is ahead: a change that is staged is told with its own rows.
                 if left.is_none() && room.is_changing() {
@@ -453,13 +453,16 @@ impl Coop {
     /// sent from there.
     pub(super) fn start_feed(&mut self, peer: &CoopName, number: RoomNumber, from: Seq, term: Term) {
         let Some(room) = self.rooms.get(&number) else { return };
-        let ended = room.log().and_then(|log| log.ended.iter().find(|ended| ended.checkpoint.term >= term));
+        if room.log().is_some_and(|log| term < log.term && term > Term(0) && !log.has_term(term)) {
+            return self.tell_orphan(peer, number);
+        }
+        let ended = room.log().and_then(|log| log.end_of(term));
         let from = ended.map_or(from, |ended| from.min(Seq(ended.checkpoint.size)));
         if from.0 > room.durable() {
             // It has more than this co-op: both hear of it.
             let (id, term) = (room.id, room.term());
             self.tell_status_to(peer, number);
-            return self.status_came(peer, &id, term, from.0);
+            return self.status_came(peer, &id, Extent { term, size: from.0, fence: Term(0) }, None);
         }
         let sent = (from.0 == 0).then(Frontier::default);
         let is_ready = sent.is_some();

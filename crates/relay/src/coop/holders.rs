@@ -1,9 +1,13 @@
 //! Which holder a room is taken from: its hub where there is a link to it, else any co-op that says it has more. Holders
 //! tell each other how far they have what both hold, whenever a link comes up and whenever a room gets another hub.
 
+use kith_protocol::codec;
 use kith_protocol::ids::{CoopName, Millis, RoomId, RoomNumber, Seq, Term};
+use kith_protocol::judge::RoomFacts;
+use kith_protocol::log::checkpoint::Attestation;
 
 use super::machine::Coop;
+use crate::room::{Extent, Room};
 
 /// How long a mirror waits before it asks again for what it could not take, milliseconds.
 const REFOLLOW_MS: u64 = 2_000;
@@ -68,15 +72,39 @@ impl Coop {
     /// The peer may hold it.
     pub(super) fn tell_status_to(&mut self, peer: &CoopName, number: RoomNumber) {
         let Some(room) = self.rooms.get(&number) else { return };
-        let (id, term, size, word) = (room.id, room.term(), room.durable(), room.last_word());
+        let (id, mine, word) = (room.id, room.extent(), room.last_word());
         if let Some((connection, link)) = self.link_to(peer) {
-            link.status(id, term, size, word);
+            link.status(id, mine.term, mine.size, mine.fence, word);
             self.pump_link(connection);
         }
     }
 
-    /// A holder says how far it has a room.
-    pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, term: Term, size: u64) {
+    /// A holder asks with a term that this log never had: what it has since that term began is nobody else's, and no entry
+    /// that is sent could tell it so.
+    pub(super) fn tell_orphan(&mut self, peer: &CoopName, number: RoomNumber) {
+        let Some(room) = self.rooms.get(&number) else { return };
+        let Some(succession) = room.log().map(|log| log.succession.clone()) else { return };
+        let (id, term, size) = (room.id, room.term(), room.durable());
+        if let Some((connection, link)) = self.link_to(peer) {
+            link.status_with(id, term, size, succession);
+            self.pump_link(connection);
+        }
+    }
+
+    /// The term here is one that no other holder has: the log goes back to where all agree, and on from there.
+    pub(super) fn orphaned(&mut self, number: RoomNumber, body: &[u8]) {
+        let Some(log) = self.rooms.get(&number).and_then(Room::log) else { return };
+        let Ok(record) = codec::decode_succession(body) else { return };
+        let is_of_room = self.room_numbers.get(&record.room) == Some(&number);
+        let is_newer = is_of_room && record.term > log.term && record.chosen().is_some_and(|last| last.checkpoint.term < log.term);
+        if is_newer && record.verify_signatures(|name| log.coop_key(name)).is_ok() {
+            self.rebuild(number, record);
+        }
+    }
+
+    /// A holder says how far it has a room. `word`: what the room's hub signed of that.
+    pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, theirs: Extent, word: Option<&Attestation>) {
+        let Extent { term, size, .. } = theirs;
         let Some(number) = self.room_numbers.get(id).copied() else { return };
         if !self.may_hold(number, peer) {
             return self.tell_stranger(peer, number, term);
@@ -86,7 +114,7 @@ impl Coop {
             return self.disowned(number, peer);
         }
         let was_settled = room.is_settled();
-        room.compare(peer, term, size);
+        room.compare(peer, theirs, word);
         let (mine, is_hub, hub) = ((room.term(), room.durable()), room.is_hub(), room.hub.name.clone());
         let (my_term, my_size) = mine;
         let settles = !was_settled && room.is_settled();
@@ -97,9 +125,17 @@ impl Coop {
         if term < my_term {
             self.tell_status_to(peer, number);
         }
-        if settles && is_hub {
-            self.order_pending(number);
+        if settles {
+            self.settled(number);
         }
+    }
+
+    /// This co-op has compared a room with the others since its start: it says what it holds, and a hub goes on ordering.
+    pub(super) fn settled(&mut self, number: RoomNumber) {
+        self.attest_again(number);
+        self.announce_certificate(number);
+        self.answer_watches(number);
+        self.order_pending(number);
     }
 
     /// Whoever names a room was shown it: it hears that a term has ended in which it had no part that counts.
@@ -111,7 +147,7 @@ impl Coop {
             && self.end_for(number, peer) == 0
             && let Some((connection, link)) = self.link_to(peer)
         {
-            link.status(id, term, 0, None);
+            link.status(id, term, 0, Term(0), None);
             self.pump_link(connection);
         }
     }

@@ -19,9 +19,9 @@ use super::full;
 use super::machine::Coop;
 use super::types::Effect;
 use super::waiting::After;
-use crate::room::Order;
 use crate::room::machine::MirrorError;
 use crate::room::offer::NoGroup;
+use crate::room::{Extent, Order};
 
 impl Coop {
     pub(super) fn link_opened(&mut self, connection: ConnectionId, peer_link_key: PublicKey, dialled: Option<CoopName>) {
@@ -45,7 +45,8 @@ impl Coop {
             self.outbox.link_lost(&rooms);
             self.note_link(&peer, false);
             self.following.retain(|_, holder| *holder != peer);
-            self.hub_silent(&peer);
+            self.hub_silent(&peer, link.heard_ms());
+            self.rooms.values_mut().for_each(|room| room.forget_word(&peer));
             for number in rooms {
                 let to = self.subscribers.get(&number).cloned().unwrap_or_default();
                 self.deliver_waiting(number, &to);
@@ -137,8 +138,11 @@ impl Coop {
             Event::Standing(notice) => self.standing_came(connection, &peer.name, notice),
             Event::Up { peer } => self.link_up(connection, &peer),
             Event::Follow { room, from, term } => self.peer_follows(connection, &peer, &room, from, term),
-            Event::Status { room, term, size, attestation } => {
-                self.status_came(&peer.name, &room, term, size);
+            Event::Status { room, term, size, fence, attestation, succession } => {
+                if let Some(number) = self.room_numbers.get(&room).copied().filter(|number| self.may_hold(*number, &peer.name)) {
+                    self.orphaned(number, &succession);
+                }
+                self.status_came(&peer.name, &room, Extent { term, size, fence }, attestation.as_ref());
                 attestation.into_iter().for_each(|attestation| self.compare(&peer.name, &room, attestation));
             }
             Event::Proof(proof) => self.proof_came(&peer.name, proof),
@@ -258,6 +262,9 @@ impl Coop {
         let Some((number, entry)) = self.outbox.answered(id) else { return };
         match outcome {
             Ok(()) => {
+                if let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) {
+                    self.hub_works(&hub);
+                }
                 self.outbox.ordered(number, &entry);
                 // A stranger's entry is a join. Without a member in the room we did not follow it, and the hub lets us from
                 // now on; else nothing is lost by asking again.
@@ -326,16 +333,17 @@ impl Coop {
         let Some(room) = self.rooms.get_mut(&number).filter(|_| is_followed) else { return };
         // It has been sent this meanwhile, by somebody else or before it asked again; but a newer term may begin earlier.
         if batch.entries.first.0 < room.size() && batch.entries.term <= room.term() {
-            let goes_on = batch.entries.first.0 + batch.entries.entries.len() as u64 > room.size();
-            if goes_on {
+            if batch.entries.end() > room.size() {
                 self.follow_room(number);
             }
             return;
         }
-        // Whoever has voted takes nothing more from the hub of the old term.
-        if room.is_fenced() && batch.entries.term <= room.term() && room.hub == *peer {
+        // Whoever has voted takes nothing more of the old term.
+        let (is_of_fenced_term, end) = (room.is_fenced() && batch.entries.term <= room.term(), batch.entries.end());
+        if is_of_fenced_term && !self.still_takes(number, &peer.name, end) {
             return;
         }
+        let Some(room) = self.rooms.get_mut(&number) else { return };
         if is_full {
             self.refollow_later(number);
             return;
@@ -343,10 +351,11 @@ impl Coop {
         let before = room.size();
         match room.mirror(batch, |name| neighbours.get(name).map(|neighbour| neighbour.in_rooms().key)) {
             Ok(()) => {
+                self.hub_works(&peer.name);
                 self.drop_mirrored(number, before);
                 self.touched(number);
             }
-            Err(MirrorError::Cut(until)) => self.rebuild(number, *until),
+            Err(MirrorError::Cut(record)) => self.rebuild(number, *record),
             Err(error) => {
                 tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a batch is refused");
                 if let Some(link) = self.links.get_mut(&connection) {

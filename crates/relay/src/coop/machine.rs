@@ -153,7 +153,7 @@ impl Coop {
             coop.outbox.restore(room, rows);
         }
         let hubs: BTreeSet<CoopName> = coop.rooms.values().map(|room| room.hub.name.clone()).filter(|hub| *hub != coop.me.name).collect();
-        hubs.iter().for_each(|hub| coop.hub_silent(hub));
+        hubs.iter().for_each(|hub| coop.hub_silent(hub, 0));
         for device in boot.devices {
             coop.next_device = coop.next_device.max(device.handle.0 + 1);
             coop.note_device(device);
@@ -331,8 +331,12 @@ impl Coop {
         if self.settle_until.take_if(|until| *until <= self.now).is_some() {
             let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
             for number in rooms {
-                self.rooms.get_mut(&number).into_iter().for_each(Room::end_wait);
-                self.order_pending(number);
+                let Some(room) = self.rooms.get_mut(&number) else { continue };
+                let was_settled = room.is_settled();
+                room.end_wait();
+                if !was_settled && room.is_settled() {
+                    self.settled(number);
+                }
             }
         }
     }

@@ -186,7 +186,7 @@ impl Coop {
 
     fn may_read(&self, account: AccountHandle, number: RoomNumber) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
-        self.pseudonym(account, &room.id).is_some_and(|who| room.is_member(&who))
+        self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_member(&who))
     }
 
     fn pseudonym(&self, account: AccountHandle, room: &RoomId) -> Option<Pseudonym> {
@@ -262,7 +262,7 @@ impl Coop {
 
     fn take_entry(&mut self, connection: ConnectionId, identity: Identity, send: Send) -> Result<(), No> {
         let room = self.rooms.get(&send.room).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
-        let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_member(who));
+        let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_own_member(who));
         let sender = sender.ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
         if !matches!(send.kind, Kind::Message | Kind::Commit | Kind::Leave) {
             return Err(no(Code::Malformed, "members send messages, commits and leaves"));
@@ -324,7 +324,8 @@ impl Coop {
                 return Err(no(Code::Forbidden, "this account has another pseudonym in that room"));
             }
             Some(_) => {}
-            None if self.accounts.contains_key(&(room, pseudonym)) => {
+            // Also one that only the room's log shows: another co-op's member, or one of whom a restored backup knows nothing.
+            None if self.accounts.contains_key(&(room, pseudonym)) || self.is_logged(&room, &pseudonym) => {
                 return Err(no(Code::Forbidden, "the pseudonym is taken"));
             }
             None if self.memberships.get(&identity.account).is_some_and(|rooms| rooms.len() >= ROOMS_PER_ACCOUNT_MAX) => {
@@ -339,6 +340,12 @@ impl Coop {
             LeafCertificate::issue(&self.secrets.root, self.me.clone(), &room, &leaf_key, pseudonym, identity.device_number, self.wall);
         self.reply_after_commit(connection, &ToMember::Certificate { request, certificate });
         Ok(())
+    }
+
+    /// Whether the room's log, as far as it is here, has entries by that pseudonym.
+    fn is_logged(&self, room: &RoomId, who: &Pseudonym) -> bool {
+        let room = self.room_numbers.get(room).and_then(|number| self.rooms.get(number));
+        room.and_then(|room| room.log()).is_some_and(|log| log.index_of(who).is_some())
     }
 
     fn new_room(&mut self, id: RoomId, hub: kith_protocol::ids::Coop) -> Result<RoomNumber, No> {
@@ -432,7 +439,7 @@ impl Coop {
         let mut id = EntryId { sender: join.pseudonym, counter: Counter { device: identity.device_number, number: 0 } };
         id.counter.number = room.log().map_or(0, |log| log.last_counter(&id)) + 1;
         // A join that was taken before is not taken again: the device reads on from where it stood.
-        let is_in = room.is_member(&join.pseudonym);
+        let is_in = room.is_own_member(&join.pseudonym);
         if !is_in {
             self.why_not_shared(number).map_or(Ok(()), |why| Err(no(Code::NoAgreement, why)))?;
             let submission =

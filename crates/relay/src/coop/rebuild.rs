@@ -5,9 +5,11 @@
 use bytes::Bytes;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Pseudonym, RoomNumber, Seq};
+use kith_protocol::judge::RoomFacts;
 use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use kith_protocol::link::Submission;
 use kith_protocol::log::checkpoint::Attestation;
+use kith_protocol::log::succession::Succession;
 use kith_protocol::log::{Header, Kind};
 use kith_storage::{LogRow, Write};
 
@@ -20,7 +22,9 @@ use crate::room::log::Log;
 /// A rebuild under way.
 #[derive(Debug)]
 pub struct Rebuild {
-    /// The old term's last checkpoint that counts.
+    /// What begins the newer term. Whether it does is judged by the log as it is rebuilt.
+    record: Succession,
+    /// The last checkpoint that counts.
     until: Attestation,
     log: Option<Log>,
     cut: Vec<(Header, LogRow)>,
@@ -28,9 +32,14 @@ pub struct Rebuild {
 
 impl Coop {
     /// Begins. Nothing may be on its way to the store: otherwise it begins again with the next batch.
-    pub(super) fn rebuild(&mut self, number: RoomNumber, until: Attestation) {
+    pub(super) fn rebuild(&mut self, number: RoomNumber, record: Succession) {
         let Some(room) = self.rooms.get(&number) else { return };
+        let Some(until) = room.log().and_then(|log| log.common_end(&record)) else { return };
         if self.rebuilds.contains_key(&number) {
+            return;
+        }
+        if until.checkpoint.size < room.certified_size() {
+            tracing::error!(room = number.0, "a newer term takes back what was certified; it is not followed");
             return;
         }
         if room.size() != room.durable() || room.staged_len() > 0 {
@@ -42,7 +51,7 @@ impl Coop {
             size = until.checkpoint.size,
             "a newer term goes on from an earlier place; the log is rebuilt up to it"
         );
-        self.rebuilds.insert(number, Rebuild { until, log: None, cut: Vec::new() });
+        self.rebuilds.insert(number, Rebuild { record, until, log: None, cut: Vec::new() });
         self.read_for_rebuild(number, Seq(0));
     }
 
@@ -59,7 +68,7 @@ impl Coop {
         for row in rows {
             let Ok(header) = Header::decode(&row.header) else {
                 tracing::error!(room = number.0, seq = from.0, "the log has a damaged row and cannot be rebuilt");
-                return;
+                return self.refollow_later(number);
             };
             if header.seq.0 >= rebuild.until.checkpoint.size {
                 rebuild.cut.push((header, row));
@@ -78,11 +87,15 @@ impl Coop {
     }
 
     fn finish_rebuild(&mut self, number: RoomNumber, rebuild: Rebuild) {
-        let Rebuild { until, log: Some(log), cut } = rebuild else { return };
+        let Rebuild { record, until, log: Some(log), cut } = rebuild else { return };
         let checkpoint = until.checkpoint;
         if log.frontier.size() != checkpoint.size || log.frontier.root() != checkpoint.root || log.term != checkpoint.term {
             tracing::error!(room = number.0, "the newer term goes on from a history that this co-op was never shown");
             return;
+        }
+        if let Err(error) = record.verify(&log.electorate(), |name| log.coop_key(name)) {
+            tracing::warn!(room = number.0, %error, "those who voted for a newer term's hub do not seat it; nothing is cut");
+            return self.refollow_later(number);
         }
         let Some(room) = self.rooms.get_mut(&number) else { return };
         let truncate = room.adopt(log, until);

@@ -17,7 +17,7 @@ use kith_protocol::log::checkpoint::{Attestation, Checkpoint, CheckpointError, M
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::extra_of;
 use kith_protocol::log::proof::Proof;
-use kith_protocol::log::succession::{SuccessionError, Vote};
+use kith_protocol::log::succession::{Succession, SuccessionError, Vote};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
@@ -26,6 +26,7 @@ use kith_storage::{Append, LogRow, RoomRow, RoomState};
 use super::ledger::Ledger;
 use super::log::{CreationError, Effect, EntryError, Log};
 use super::offer::Tip;
+use super::succession::Extent;
 
 /// What became of an entry that was handed to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub enum MirrorError {
     #[error(transparent)]
     Succession(#[from] SuccessionError),
     #[error("the log goes on from an earlier place in a newer term")]
-    Cut(Box<Attestation>),
+    Cut(Box<Succession>),
     #[error("the room is frozen: its hub, or a voter, broke its word in this term")]
     Frozen,
 }
@@ -122,8 +123,8 @@ pub struct Room {
     pub(super) proof: Option<Proof>,
     /// This co-op's newest vote, once it is durable.
     pub(super) vote: Option<Vote>,
-    /// How far other co-ops said that they have the log, since this process began.
-    pub(super) compared: BTreeMap<CoopName, (Term, u64)>,
+    /// What other co-ops said of their copies, on the links that there are.
+    pub(super) compared: BTreeMap<CoopName, Extent>,
     /// Since a restart, for a while.
     pub(super) waits_for_mirrors: bool,
     /// Once it has settled it stays so while the process lives.
@@ -217,6 +218,12 @@ impl Room {
 
     pub fn is_member(&self, who: &Pseudonym) -> bool {
         self.log.as_ref().is_some_and(|log| log.is_member(who))
+    }
+
+    /// Whether it is a member by this co-op's own certificate. An account may claim any pseudonym before the room is here;
+    /// what the log says of a pseudonym is what counts.
+    pub fn is_own_member(&self, who: &Pseudonym) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_member(who) && log.coop_of(who) == Some(&self.me))
     }
 
     /// Begins the room with its creation entry.
@@ -341,7 +348,8 @@ impl Room {
             self.mirror_entry(&entry.header, entry.body, group_info);
         }
         let signed = verified.attestation.checkpoint;
-        self.compared.insert(verified.attestation.hub.clone(), (signed.term, signed.size));
+        let extent = Extent { term: signed.term, size: signed.size, fence: Term(0) };
+        self.compared.insert(verified.attestation.hub.clone(), extent);
         self.hub_attestation = Some(verified.attestation);
         Ok(())
     }
@@ -358,11 +366,12 @@ impl Room {
         if self.has_convicted(&record.hub) {
             return Err(MirrorError::Frozen);
         }
-        record.verify(&log.electorate(), |name| log.coop_key(name))?;
         if batch.entries.first.0 < log.frontier.size() {
-            let chosen = record.chosen().ok_or(SuccessionError::Majority)?;
-            return Err(MirrorError::Cut(Box::new(chosen.clone())));
+            // Whose votes count at that place only the log up to it says: the record is judged once it has been rebuilt.
+            record.verify_signatures(|name| log.coop_key(name))?;
+            return Err(MirrorError::Cut(Box::new(record)));
         }
+        record.verify(&log.electorate(), |name| log.coop_key(name))?;
         record.stands(log.term, log.frontier.size(), &log.frontier.root())?;
         Ok((record.hub, record.term))
     }
@@ -453,8 +462,10 @@ impl Room {
             self.tip = Some(taken);
         }
         self.settled |= self.is_settled();
-        // Whoever has voted says nothing more under the old term: what it held when it voted is in the vote.
-        if self.is_fenced() {
+        // Whoever has voted says nothing more under the old term: what it held when it voted is in the vote. A voter that has
+        // not compared its disk with the others' may have voted, and not know it.
+        let counts = self.log.as_ref().is_some_and(|log| log.electorate().counts(&self.me));
+        if self.is_fenced() || (counts && !self.settled) {
             return None;
         }
         let checkpoint = self.ledger.at(size)?.checkpoint;

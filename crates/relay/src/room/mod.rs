@@ -9,3 +9,4 @@ mod succession;
 pub mod view;
 
 pub use machine::{Committed, Order, Room};
+pub use succession::Extent;

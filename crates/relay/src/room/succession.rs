@@ -15,6 +15,15 @@ use super::log::{EntryError, Log};
 use super::machine::Room;
 use super::offer::Tip;
 
+/// How far a co-op has a room's log, durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub term: Term,
+    pub size: u64,
+    /// The newest term in which it has voted, if it knows no hub of it yet; else 0.
+    pub fence: Term,
+}
+
 impl Room {
     pub fn term(&self) -> Term {
         self.log.as_ref().map_or(Term(0), |log| log.term)
@@ -98,22 +107,61 @@ impl Room {
         Ok(())
     }
 
-    /// Another co-op says how far it has the log.
-    pub fn compare(&mut self, peer: &CoopName, term: Term, size: u64) {
-        self.compared.insert(peer.clone(), (term, size));
-        self.settled |= self.is_settled();
+    /// What is said of this copy.
+    pub fn extent(&self) -> Extent {
+        let fence = if self.is_fenced() { self.fence } else { Term(0) };
+        Extent { term: self.term(), size: self.durable, fence }
+    }
+
+    /// Whether another co-op's word that it has more counts. That it has less always does; a voter's that a newer term has
+    /// begun does, too. Else the hub's signature must show it: nobody holds up a room by saying so.
+    fn believes(&self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) -> bool {
+        let Some(log) = &self.log else { return true };
+        let is_shown = |word: &Attestation| {
+            let signed = &word.checkpoint;
+            let is_of_hub = signed.term == log.term && word.hub == log.hub.name;
+            is_of_hub && signed.size > log.frontier.size() && signed.verify(&log.hub.key, &word.signature).is_ok()
+        };
+        match theirs.term.cmp(&log.term) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => theirs.size <= log.frontier.size() || word.is_some_and(is_shown),
+            std::cmp::Ordering::Greater => log.electorate().counts(peer),
+        }
+    }
+
+    /// Another co-op says how far it has the log. `word`: what the hub signed of that.
+    pub fn compare(&mut self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) {
+        if self.believes(peer, theirs, word) {
+            self.compared.insert(peer.clone(), theirs);
+            self.settled |= self.is_settled();
+        }
+    }
+
+    /// What a co-op said is forgotten with the link to it.
+    pub fn forget_word(&mut self, peer: &CoopName) {
+        self.compared.remove(peer);
+    }
+
+    /// Whether that co-op has said that a newer term has begun.
+    pub fn is_ahead(&self, peer: &CoopName) -> bool {
+        self.compared.get(peer).is_some_and(|theirs| theirs.term > self.term())
     }
 
     /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said that it
-    /// has nothing newer: its disk may be an old backup's. One whose vote alone counts asks its mirrors, for a while.
+    /// has nothing newer, and has not voted for another hub: its disk may be an old backup's. One whose vote alone counts
+    /// asks its mirrors, for a while.
     pub fn is_settled(&self) -> bool {
         if self.settled {
             return true;
         }
         let Some(log) = &self.log else { return false };
         let mine = (log.term, log.frontier.size());
-        let agreeing = || self.compared.iter().filter(|(_, theirs)| **theirs <= mine).map(|(name, _)| name);
-        if agreeing().count() < self.compared.len() || !log.electorate().seats(agreeing().chain([&self.me])) {
+        let has_more = |theirs: &Extent| (theirs.term, theirs.size) > mine;
+        // A hub that others seated has a majority's votes: one of those who speak here would know of it. One that voted alone
+        // holds up nothing.
+        let agrees = |theirs: &Extent| !has_more(theirs) && theirs.fence <= self.newest_term();
+        let agreeing = || self.compared.iter().filter(|(_, theirs)| agrees(theirs)).map(|(name, _)| name);
+        if self.compared.values().any(has_more) || !log.electorate().seats(agreeing().chain([&self.me])) {
             return false;
         }
         let is_alone = log.electorate().names() == [self.me.clone()];

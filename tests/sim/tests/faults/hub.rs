@@ -1,5 +1,6 @@
 //! Lying members and neighbours against a hub.
 
+use bytes::Bytes;
 use kith_client::mls::group::Group;
 use kith_client::mls::provider::Provider;
 use kith_protocol::agreement::{Rooms, Terms};
@@ -186,6 +187,41 @@ fn fault_10_nobody_fetches_what_it_is_not_in() {
     assert!(kith_sim::stand::over_link(&said, link).is_empty() && kith_sim::stand::to_member(&said, newcomer).is_empty());
 }
 
+/// A former member knows who is in a room. With an account of its own it claims one of them: somebody of another co-op, or
+/// somebody of this one; before the room is here, or after.
+#[test]
+fn fault_10_nobody_reads_by_anothers_pseudonym() {
+    let mut scene = scene();
+    let room = scene.hub.room();
+    let newcomer = scene.hub.newcomer(50);
+    let leaf_key = SecretKey::from_seed([51; 32]).public();
+    for member in [0, 1] {
+        let claimed = pseudonym(&scene.world, member);
+        let said = scene.hub.frame(newcomer, ToServer::Certify { request: 1, room: room.id, pseudonym: claimed, leaf_key });
+        assert_eq!(refusal(&said), Some(Code::Forbidden), "member {member}: {said:?}");
+    }
+    // It was claimed before the log said whose it is.
+    let row = kith_storage::MembershipRow {
+        account: kith_protocol::ids::AccountHandle(u64::MAX >> 20),
+        room: room.id,
+        pseudonym: pseudonym(&scene.world, 1),
+    };
+    let device = SecretKey::from_seed([52; 32]);
+    let handle = kith_protocol::ids::DeviceHandle(row.account.0);
+    let known = kith_storage::DeviceRow { handle, account: row.account, number: 0, key: device.public() };
+    scene.hub.coop.commit(vec![kith_storage::Write::PutDevice(known), kith_storage::Write::PutMembership(row)], None).unwrap();
+    scene.restart();
+    let claimant = scene.hub.device_session(handle, &device);
+    for frame in [
+        ToServer::Open { room: room.number, from: Seq(0) },
+        ToServer::FetchHeaders { request: 1, room: room.number, from: Seq(0) },
+        ToServer::Send(Send { room: room.number, ..say(&mut scene.world, 1, "as if I were she") }),
+    ] {
+        let said = scene.hub.frame(claimant, frame.clone());
+        assert_eq!(refusal(&said), Some(Code::NoSuchRoom), "{frame:?}: {said:?}");
+    }
+}
+
 /// Birch has members in the room, and goes on asking after both stewards have left the room out.
 #[test]
 fn fault_10_a_room_that_the_agreement_leaves_out_is_not_sent() {
@@ -200,7 +236,7 @@ fn fault_10_a_room_that_the_agreement_leaves_out_is_not_sent() {
     scene.restart();
     let said = scene.hub.link_frame(scene.link, follow());
     assert!(matches!(said[..], [LinkFrame::Error { code: Code::NoSuchRoom, .. }]), "{said:?}");
-    let status = LinkFrame::Status { room: room.id, term: Term(0), size: 0, attestation: None };
+    let status = LinkFrame::Status { room: room.id, term: Term(0), size: 0, fence: Term(0), attestation: None, succession: Bytes::new() };
     assert_eq!(scene.hub.link_frame(scene.link, status), [], "nor is it told how the room is");
     let two = say(&mut scene.world, 1, "let me in");
     assert_eq!(scene.submit(pseudonym(&scene.world, 1), two), Err(Code::NoSuchRoom));
