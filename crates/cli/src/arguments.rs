@@ -12,7 +12,7 @@ use kith_protocol::ids::CoopName;
 /// Then join a room:  kith room join ROOMLINK
 /// And say how you are:  kith checkin ROOM --pleasant 1 --energy -1 --words tired,hopeful
 #[derive(Parser)]
-#[command(name = "kith", version, arg_required_else_help = true)]
+#[command(name = "kith", version, arg_required_else_help = true, verbatim_doc_comment)]
 pub struct Arguments {
     /// This device's folder: its keys, its outbox, what it has read.
     #[arg(long, global = true, env = "KITH_HOME")]
@@ -51,6 +51,7 @@ pub enum Command {
     /// Say something.
     Say {
         room: String,
+        #[arg(allow_hyphen_values = true)]
         text: String,
         #[command(flatten)]
         wait: Wait,

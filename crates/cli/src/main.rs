@@ -6,14 +6,13 @@ mod proof;
 mod read;
 mod voters;
 
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use kith_client::core::{Event, ItemState};
-use kith_client::native::client::{now, refusal};
+use kith_client::native::client::{Tell, now, refusal};
 use kith_client::native::{Client, ClientError, Home};
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
 use kith_protocol::ids::{RoomId, Seq};
@@ -60,11 +59,17 @@ async fn run(arguments: Arguments) -> Result<()> {
         return proof::check(file, arguments.json);
     }
     let timeout = arguments.timeout();
-    let client = Client::new(Home::open(&home_of(&arguments)?)?, print::put_off);
+    let tell = Tell { put_off: print::put_off, slow: print::slow, failed: print::failed };
+    let client = Client::new(Home::open(&home_of(&arguments)?)?, tell);
     let mut session = Session { client, json: arguments.json, deadline: Instant::now() + timeout };
     let outcome = session.command(arguments.command).await;
     session.client.close().await;
-    outcome
+    match outcome {
+        Err(error) if session.has_waiting() => {
+            bail!("{error:#}. What you wrote is kept in the outbox and goes out with the next command")
+        }
+        outcome => outcome,
+    }
 }
 
 impl Session {
@@ -91,8 +96,14 @@ impl Session {
         }
     }
 
+    /// Whether something that was said is still only on this device.
+    fn has_waiting(&mut self) -> bool {
+        let items = self.client.home.step(|core| core.items());
+        items.is_ok_and(|(items, _)| items.iter().any(|item| matches!(item.state, ItemState::Waiting | ItemState::Unknown)))
+    }
+
     fn result(&self, value: &Value, text: &str) {
-        if self.json { println!("{value}") } else { println!("{text}") }
+        if self.json { print::line!("{value}") } else { print::line!("{text}") }
     }
 
     /// A full id, or any part from its beginning that is enough.
@@ -190,9 +201,6 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         }
-        if stderr().is_terminal() {
-            eprintln!("Joining {} …", print::clean(&link.name));
-        }
         let outcome = self.until_room(&link.room).await;
         if let Err(ClientError::Refused { .. }) = outcome {
             self.client.home.step(|core| core.give_up_join(&link.room))?;
@@ -256,7 +264,7 @@ impl Session {
             _ => None,
         };
         if self.json {
-            println!("{}", json!({ "item": item, "state": print::state_name(state), "seq": seq }));
+            print::line!("{}", json!({ "item": item, "state": print::state_name(state), "seq": seq }));
         }
         Ok(())
     }
@@ -264,6 +272,7 @@ impl Session {
     /// Waits until an item has come as far as asked.
     async fn until_item(&mut self, room: &RoomId, item: u64, until: Until) -> Result<ItemState> {
         let room = *room;
+        self.client.awaited = Some(item);
         if until == Until::Held {
             // Marks are over places in the log: first it needs one.
             Box::pin(self.until_item(&room, item, Until::Ordered)).await?;
@@ -323,7 +332,7 @@ impl Session {
     }
 
     /// Marks of all co-ops if they come soon, else of those that are there.
-    async fn marks(&mut self, room: &RoomId) -> Result<()> {
+    async fn marks(&mut self, room: &RoomId) -> Result<(), ClientError> {
         let room = *room;
         for held in [None, Some(1)] {
             self.client
@@ -344,7 +353,7 @@ impl Session {
             match came {
                 Ok(()) => return Ok(()),
                 Err(ClientError::TimedOut | ClientError::PutOff { .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -364,10 +373,10 @@ impl Session {
         })?;
         for (id, name, phase, size, frozen) in lines {
             if self.json {
-                println!("{}", json!({ "room": id.to_string(), "name": name, "state": phase, "size": size, "frozen": frozen }));
+                print::line!("{}", json!({ "room": id.to_string(), "name": name, "state": phase, "size": size, "frozen": frozen }));
             } else {
-                println!("{} {} ({phase})", &id.to_string()[..12], print::clean(&name));
-                frozen.iter().for_each(|words| println!("    {}", print::frozen(words)));
+                print::line!("{} {} ({phase})", &id.to_string()[..12], print::clean(&name));
+                frozen.iter().for_each(|words| print::line!("    {}", print::frozen(words)));
             }
         }
         Ok(synced?)
@@ -378,7 +387,7 @@ impl Session {
         let synced = self.client.sync(self.deadline).await;
         let members = self.client.home.step(|core| core.members(&room))?.0?;
         for member in members {
-            if self.json { println!("{}", print::member_json(&member)) } else { println!("{}", print::member_line(&member)) }
+            if self.json { print::line!("{}", print::member_json(&member)) } else { print::line!("{}", print::member_line(&member)) }
         }
         Ok(synced?)
     }
@@ -426,9 +435,9 @@ impl Session {
     fn outbox_list(&mut self) -> Result<()> {
         for item in self.client.home.step(|core| core.items())?.0 {
             if self.json {
-                println!("{}", print::item_json(&item));
+                print::line!("{}", print::item_json(&item));
             } else {
-                println!("{} {} for {} ({})", item.id, item.what, &item.room.to_string()[..12], print::state_name(item.state));
+                print::line!("{} {} for {} ({})", item.id, item.what, &item.room.to_string()[..12], print::state_name(item.state));
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! How things look: JSON with stable keys for scripts, or lines for people.
 
-use std::io::{IsTerminal, stdout};
+use std::io::{ErrorKind, IsTerminal, Write as _, stderr, stdout};
 
 use kith_client::core::machine::Item;
 use kith_client::core::timeline::{Member, Row, RowContent};
@@ -9,6 +9,22 @@ use kith_protocol::content::{CheckIn, Content};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Pseudonym, UnixSeconds};
 use serde_json::{Value, json};
+
+/// One line to standard output. Whoever reads it may stop reading: that ends the program, quietly.
+pub fn to_stdout(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = stdout().lock().write_fmt(text) {
+        let quiet = error.kind() == ErrorKind::BrokenPipe;
+        if !quiet {
+            eprintln!("kith: cannot write what there is to say: {error}");
+        }
+        std::process::exit(if quiet { 0 } else { 1 });
+    }
+}
+
+macro_rules! line {
+    ($($text:tt)*) => { crate::print::to_stdout(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use line;
 
 /// RFC 3339, UTC.
 pub fn rfc3339(at: UnixSeconds) -> String {
@@ -76,10 +92,13 @@ impl Style {
         let name = clean(row.name.as_deref().unwrap_or(&short));
         let time = rfc3339(row.at).get(..16).unwrap_or_default().replace('T', " ");
         let head = format!("{} {}", self.paint("2", &time), self.paint("1", &name));
-        let state = self.paint("2", &format!("({})", row.state));
+        // How far an entry has come is a matter of who wrote it. What came from others has come.
+        let state = if row.is_mine { self.paint("2", &format!("({})", row.state)) } else { String::new() };
         match &row.content {
-            RowContent::Content(Content::Text(text)) => format!("{head}: {}  {state}", clean(text)),
-            RowContent::Content(Content::CheckIn(check_in)) => format!("{head} checks in{}  {state}", self.check_in(check_in)),
+            RowContent::Content(Content::Text(text)) => format!("{head}: {}  {state}", clean(text)).trim_end().to_owned(),
+            RowContent::Content(Content::CheckIn(check_in)) => {
+                format!("{head} checks in{}  {state}", self.check_in(check_in)).trim_end().to_owned()
+            }
             RowContent::Content(_) => format!("{head}: {}", self.paint("2", "(this needs a newer version)")),
             RowContent::Joined(_) => format!("{head} {}", self.paint("2", "joined")),
             RowContent::Left => format!("{head} {}", self.paint("2", "left")),
@@ -128,6 +147,17 @@ pub fn put_off(code: Code, detail: &str) {
     if matches!(code, Code::NoAgreement | Code::DiskFull | Code::HolderUnreachable) {
         eprintln!("Not yet: {}. {}", clean(detail), code.advice());
     }
+}
+
+/// Something takes its time: a person at a terminal hears so.
+pub fn slow(is_connected: bool) {
+    if stderr().is_terminal() {
+        eprintln!("{}", if is_connected { "Waiting for your co-op …" } else { "Connecting to your co-op …" });
+    }
+}
+
+pub fn failed(what: &str) {
+    eprintln!("{}", clean(what));
 }
 
 pub fn member_json(member: &Member) -> Value {

@@ -31,11 +31,11 @@ pub fn check(file: &Path, is_json: bool) -> Result<()> {
             "ok": problem.is_none(), "kind": kind, "room": room, "term": term.0,
             "convicted": convicted.name.to_string(), "key": format!("ed25519:{}", convicted.key), "problem": problem,
         });
-        println!("{line}");
+        crate::print::line!("{line}");
     } else if verdict.is_ok() {
-        println!("It holds. {}.", proof.words());
-        println!("Room {room}, term {}. The key that signed both: ed25519:{}", term.0, convicted.key);
-        println!("Compare that key with the one that you know of {} (`kithd neighbour key` prints it).", convicted.name);
+        crate::print::line!("It holds. {}.", proof.words());
+        crate::print::line!("Room {room}, term {}. The key that signed both: ed25519:{}", term.0, convicted.key);
+        crate::print::line!("Compare that key with the one that you know of {} (`kithd neighbour key` prints it).", convicted.name);
     }
     if let Err(error) = verdict { bail!("the proof proves nothing: {error}") } else { Ok(()) }
 }

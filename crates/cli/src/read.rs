@@ -1,7 +1,6 @@
 //! Reading a room: once, or for as long as one stays.
 
 use std::collections::HashMap;
-use std::io::{Write as _, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,6 +14,16 @@ use crate::print::{self, Style};
 
 /// Lines whose state is followed.
 const FOLLOWED_MAX: u64 = 1_000;
+/// How long whoever stays waits for the newest before it is shown what the device has.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What ends by itself is no reason to stop reading.
+fn passing(error: ClientError) -> Result<(), ClientError> {
+    match error {
+        ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_) => Ok(()),
+        error => Err(error),
+    }
+}
 
 impl Session {
     fn lines(&mut self, room: &RoomId, since: Option<u64>) -> Result<Vec<Row>> {
@@ -33,28 +42,31 @@ impl Session {
 
     pub async fn read(&mut self, room: &str, since: Option<u64>, follow: bool) -> Result<()> {
         let room = self.find_room(room)?;
-        let synced = self.client.sync(self.deadline).await;
-        let is_active = self.client.home.step(|core| core.phase_name(&room))?.0 == "active";
-        if synced.is_ok() && is_active {
-            self.flush(&room).await?;
-            self.marks(&room).await?;
-        }
         let style = Style::detect();
         let mut shown = HashMap::new();
+        // Whoever stays reads what the device has while it connects.
+        let until = if follow { self.deadline.min(Instant::now() + FOLLOW_PATIENCE) } else { self.deadline };
+        let caught_up = self.catch_up(&room, until).await;
         self.print_changes(&room, since, &style, &mut shown)?;
         self.tell_if_frozen(&room)?;
         if !follow {
-            return match synced {
-                Ok(()) => Ok(()),
-                Err(error) => Err(anyhow::Error::from(error).context("this is what the device had; it could not be brought up to date")),
-            };
+            return caught_up.map_err(|error| {
+                anyhow::Error::from(error)
+                    .context("this is what the device had; it could not be brought up to date, or something of yours could not be sent")
+            });
         }
+        if let Err(error) = caught_up.or_else(passing) {
+            return Err(error.into());
+        }
+        self.client.stay();
+        let mut is_connected = true;
         loop {
-            let step = Instant::now() + Duration::from_secs(1);
-            match self.client.until(step, |_, events| Ok((!events.is_empty()).then_some(()))).await {
-                Ok(()) | Err(ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_)) => {}
-                Err(error) => return Err(error.into()),
+            if std::mem::replace(&mut is_connected, self.client.is_connected()) != self.client.is_connected() {
+                eprintln!("{}", if is_connected { "Connected again." } else { "No connection to your co-op. Trying again …" });
             }
+            let step = Instant::now() + Duration::from_secs(1);
+            let came = self.client.until(step, |_, events| Ok((!events.is_empty()).then_some(()))).await;
+            came.or_else(passing)?;
             self.print_changes(&room, since, &style, &mut shown)?;
             let newest = shown.keys().filter_map(|key| if let LineKey::Seq(seq) = key { Some(*seq) } else { None }).max();
             let wants_marks = newest.is_some_and(|seq| shown.get(&LineKey::Seq(seq)).is_some_and(|state| !is_held_by_all(state)));
@@ -62,6 +74,23 @@ impl Session {
                 self.ask_marks(&room).await?;
             }
         }
+    }
+
+    /// Reads what there is, sends what waits, and asks who holds it.
+    async fn catch_up(&mut self, room: &RoomId, until: Instant) -> Result<(), ClientError> {
+        let deadline = std::mem::replace(&mut self.deadline, until);
+        let outcome = self.try_catch_up(room).await;
+        self.deadline = deadline;
+        outcome
+    }
+
+    async fn try_catch_up(&mut self, room: &RoomId) -> Result<(), ClientError> {
+        self.client.sync(self.deadline).await?;
+        if self.client.home.step(|core| core.phase_name(room))?.0 != "active" {
+            return Ok(());
+        }
+        self.flush(room).await?;
+        self.marks(room).await
     }
 
     fn tell_if_frozen(&mut self, room: &RoomId) -> Result<()> {
@@ -76,7 +105,6 @@ impl Session {
         let newest = shown.keys().filter_map(|key| if let LineKey::Seq(seq) = key { Some(*seq) } else { None }).max();
         // Old lines change no more: what every co-op holds is held.
         let from = newest.map_or(since, |newest| since.max(newest.checked_sub(FOLLOWED_MAX)));
-        let mut out = stdout().lock();
         for row in self.lines(room, from)? {
             let key = row.seq.map_or(LineKey::Item(row.item.unwrap_or(0)), |seq| LineKey::Seq(seq.0));
             let state = row.state.to_string();
@@ -86,12 +114,11 @@ impl Session {
             let is_new = !shown.contains_key(&key);
             shown.insert(key, state);
             if self.json {
-                writeln!(out, "{}", print::row_json(&row))?;
-            } else if is_new {
-                writeln!(out, "{}", style.row(&row))?;
+                print::line!("{}", print::row_json(&row));
+            } else if is_new || row.is_mine {
+                print::line!("{}", style.row(&row));
             }
         }
-        out.flush()?;
         Ok(())
     }
 }

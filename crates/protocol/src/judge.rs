@@ -137,8 +137,8 @@ impl Refusal {
             Self::Epoch { .. } => Code::WrongEpoch,
             Self::Time => Code::Malformed,
             Self::NotMember => Code::NoSuchRoom,
-            Self::Role | Self::Standing => Code::Forbidden,
-            Self::Author | Self::Proposals | Self::Identity | Self::Context => Code::InvalidCommit,
+            Self::Role | Self::Standing | Self::Context => Code::Forbidden,
+            Self::Author | Self::Proposals | Self::Identity => Code::InvalidCommit,
             Self::Certificate | Self::CoopKey => Code::BadCertificate,
             Self::Invite => Code::InviteClosed,
         }

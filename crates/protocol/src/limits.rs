@@ -119,6 +119,9 @@ pub const TLS_HANDSHAKE_MS_MAX: u64 = 10_000;
 /// A message, once begun, must be complete within this time, milliseconds: a floor under the byte rate beneath the
 /// WebSocket's own framing.
 pub const MESSAGE_MS_MAX: u64 = 30_000;
+/// Silence on a member's connection after which the operating system asks whether the other end is there, seconds. It asks
+/// again every tenth of that, and closes what does not answer.
+pub const MEMBER_KEEPALIVE_S: u64 = 600;
 /// Connections to the members' side that are open at once.
 pub const CONNECTIONS_MAX: usize = 12_000;
 /// Connections that have not authenticated yet, at once.

@@ -27,6 +27,10 @@ pub enum FolderError {
         "plain connections are for loopback only, and {0} is not. Set [tls] certificate and key in kithd.toml, or behind_proxy = true if a reverse proxy in front of it does TLS"
     )]
     Insecure(SocketAddr),
+    #[error("members cannot dial {0}. Set public_address in kithd.toml to the name or address by which they reach this co-op")]
+    NoAddress(SocketAddr),
+    #[error("another kithd works in {0}. Stop it first, or wait until it has stopped")]
+    Running(PathBuf),
     #[error("the system has no randomness: {0}")]
     Random(String),
 }
@@ -106,6 +110,9 @@ impl Config {
         if !self.listen.ip().is_loopback() && !self.behind_proxy && self.tls.is_none() {
             return Err(FolderError::Insecure(self.listen));
         }
+        if self.listen.ip().is_unspecified() && self.public_address.is_none() {
+            return Err(FolderError::NoAddress(self.listen));
+        }
         Ok(name)
     }
 
@@ -146,6 +153,18 @@ impl Folder {
         Ok(Self { path: path.to_owned(), config, coop, root, keys })
     }
 
+    /// Keeps other processes out of the folder for as long as the file is open: two servers on one database and one key
+    /// would sign two histories.
+    pub fn lock(&self) -> Result<fs::File, FolderError> {
+        let path = self.path.join("kithd.lock");
+        let file = fs::File::create(&path).map_err(io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(FolderError::Running(self.path.clone())),
+            Err(fs::TryLockError::Error(error)) => Err(io(&path)(error)),
+        }
+    }
+
     pub fn database(&self) -> PathBuf {
         self.path.join("kith.db")
     }
@@ -169,8 +188,38 @@ mod tests {
         assert!(config("127.0.0.1:7401", "").is_ok());
         assert!(config("[::1]:7401", "").is_ok());
         assert!(matches!(config("0.0.0.0:7401", ""), Err(FolderError::Insecure(_))));
-        assert!(config("0.0.0.0:7401", "behind_proxy = true").is_ok());
-        assert!(config("0.0.0.0:7401", "[tls]\ncertificate = \"a\"\nkey = \"b\"").is_ok());
+        let reached = "public_address = \"alder.test\"\n";
+        assert!(config("0.0.0.0:7401", &format!("{reached}behind_proxy = true")).is_ok());
+        assert!(config("0.0.0.0:7401", &format!("{reached}[tls]\ncertificate = \"a\"\nkey = \"b\"")).is_ok());
+        assert!(config("203.0.113.5:7401", "behind_proxy = true").is_ok());
+    }
+
+    /// A link that tells members to dial 0.0.0.0 leads nowhere.
+    #[test]
+    fn an_address_for_everybody_is_nobodys_to_dial() {
+        assert!(matches!(config("0.0.0.0:7401", "behind_proxy = true"), Err(FolderError::NoAddress(_))));
+        assert!(matches!(config("[::]:7401", "behind_proxy = true"), Err(FolderError::NoAddress(_))));
+    }
+
+    #[test]
+    fn one_process_works_in_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, address) = (dir.path().join("A"), "127.0.0.1:1".parse().unwrap());
+        Folder::init(&path, &"alder.test".parse().unwrap(), address, address).unwrap();
+        let (first, second) = (Folder::open(&path).unwrap(), Folder::open(&path).unwrap());
+        let lock = first.lock().unwrap();
+        assert!(matches!(second.lock(), Err(FolderError::Running(_))));
+        drop(lock);
+        second.lock().unwrap();
+    }
+
+    /// The example that is shipped is a configuration, as it stands and with TLS of its own.
+    #[test]
+    fn the_example_is_a_configuration() {
+        let text = include_str!("../../../deploy/kithd.example.toml");
+        toml::from_str::<Config>(text).unwrap().check().unwrap();
+        let with_tls = text.replace("# [tls]", "[tls]").replace("# certificate", "certificate").replace("# key", "key");
+        assert!(toml::from_str::<Config>(&with_tls).unwrap().tls.is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kith_protocol::codec::Encoding;
-use kith_protocol::limits::{CONNECTIONS_MAX, REQUEST_HEAD_MS_MAX, TLS_HANDSHAKE_MS_MAX};
+use kith_protocol::limits::{CONNECTIONS_MAX, MEMBER_KEEPALIVE_S, REQUEST_HEAD_MS_MAX, TLS_HANDSHAKE_MS_MAX};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -79,6 +79,11 @@ impl Listener {
 
     async fn accepted(self: Arc<Self>, tcp: TcpStream, open: Open) {
         let _ = tcp.set_nodelay(true);
+        // A phone that is gone says nothing more: without this it would keep its place until the next start.
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(MEMBER_KEEPALIVE_S))
+            .with_interval(Duration::from_secs(MEMBER_KEEPALIVE_S / 10));
+        let _ = socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
         match self.tls.clone() {
             None => self.serve_http(tcp, open).await,
             Some(config) => {

@@ -5,6 +5,7 @@ mod commands;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kith_protocol::ids::{CoopName, RoomId};
 use kith_relay::admin::Wire;
@@ -16,7 +17,7 @@ use kith_relay::server;
 /// A first co-op:  kithd init coop --name alder.example && kithd serve coop
 /// Then, for each member:  kithd invite coop
 #[derive(Parser)]
-#[command(name = "kithd", version, arg_required_else_help = true)]
+#[command(name = "kithd", version, arg_required_else_help = true, verbatim_doc_comment)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -80,22 +81,29 @@ enum Room {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("KITHD_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .json()
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(arguments.command))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(arguments.command)));
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kithd: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init { folder, name, listen, link_listen } => {
             Folder::init(&folder, &name, listen, link_listen)?;
-            println!("{name} is ready in {0}. Start it: kithd serve {0}", folder.display());
+            crate::commands::line!("{name} is ready in {0}. Start it: kithd serve {0}", folder.display());
             Ok(())
         }
         Command::Serve { folder } => server::serve(&folder).await,
@@ -106,7 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Proof(command) => commands::proof::run(command).await,
         Command::Room(Room::Handover { folder, room, to }) => {
             commands::ask(&folder, Wire::HandOver { room: room.to_string(), to: to.to_string() }).await?;
-            println!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
+            crate::commands::line!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
             Ok(())
         }
     }

@@ -39,6 +39,7 @@ fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let folder = Folder::open(path)?;
+    let _lock = folder.lock()?;
     let tls = folder.config.tls.as_ref().map(member_tls).transpose()?;
     let store = Arc::new(Sqlite::open(&folder.database()).await.context("cannot open the database")?);
     let members = listener::bind(folder.config.listen)

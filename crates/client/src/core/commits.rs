@@ -6,7 +6,7 @@ use kith_protocol::log::pack::Unpacked;
 
 use super::facts::Facts;
 use super::machine::{Core, Event};
-use super::state::{Phase, RowWhat, Votes};
+use super::state::{Intent, Phase, RowWhat, Votes};
 use crate::mls::group::{Group, Handshake};
 
 impl Core {
@@ -55,6 +55,7 @@ impl Core {
             return RowWhat::Unreadable(error.to_string());
         }
         let counter = entry.header.id.counter.number;
+        let context = self.with_group(room, |group, _| Ok(group.context())).ok().flatten();
         let mut facts = CommitFacts::default();
         if let Some(state) = self.rooms.get_mut(room) {
             let found = state.outbox.iter_mut().find(|item| item.made.as_ref().is_some_and(|made| made.counter == counter));
@@ -62,6 +63,8 @@ impl Core {
                 item.stored = true;
                 item.seq = Some(entry.header.seq.0);
                 let id = item.id;
+                let changes = matches!(item.intent, Intent::OpenInvite { .. } | Intent::SetVoters(_));
+                facts.new_context = context.filter(|_| changes);
                 let removes = item.made.iter().flat_map(|made| &made.removes);
                 facts.removes = removes.map(|who| Pseudonym(*who)).collect();
                 Self::done(state, id, entry.header.seq);

@@ -4,7 +4,7 @@ use kith_protocol::codec;
 use kith_protocol::content::Content;
 use kith_protocol::ids::{Coop, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use kith_protocol::invite_link::RoomLink;
-use kith_protocol::limits::INVITE_USES_MAX;
+use kith_protocol::limits::{INVITE_USES_MAX, ROOM_INVITES_MAX};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::room::{Action, RoomContext, may};
 use kith_protocol::sign::SecretKey;
@@ -40,9 +40,15 @@ impl Core {
         self.writable(room)?;
         let state = self.active(room)?;
         let (who, name, coop) = (Pseudonym(state.pseudonym), state.name.clone(), self.hub(room)?);
-        let context = self.with_group(room, |group, _| Ok(group.context()))?;
-        if !context.is_some_and(|context| may(context.role(&who), Action::ChangeContext)) {
+        let waiting = state.outbox.iter().filter(|item| item.seq.is_none() && matches!(item.intent, Intent::OpenInvite { .. })).count();
+        let known_uses = state.uses.clone();
+        let mut context = self.with_group(room, |group, _| Ok(group.context()))?.ok_or(CoreError::NotReady)?;
+        if !may(context.role(&who), Action::ChangeContext) {
             return Err(CoreError::NotFacilitator);
+        }
+        Self::close_invites(&mut context, &known_uses, now);
+        if context.invites.len() + waiting >= ROOM_INVITES_MAX {
+            return Err(CoreError::TooManyInvites);
         }
         let invite = SecretKey::from_seed(self.random());
         let intent = Intent::OpenInvite { key: invite.public().0, uses: uses.clamp(1, INVITE_USES_MAX), expires_s: self.invite_expiry().0 };

@@ -6,6 +6,7 @@ use kith_protocol::codec;
 use kith_protocol::content::{Content, ContentError};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::limits::ROOM_INVITES_MAX;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::log::pack::Unpacked;
@@ -26,7 +27,7 @@ pub enum CoreError {
     HasAccount(String),
     #[error("no such room on this device. `kith rooms` lists yours")]
     NoSuchRoom,
-    #[error("you have left that room")]
+    #[error("you have left that room. What you read there stays readable; to come back, join with a fresh link")]
     Gone,
     #[error("that room is not ready yet: this device is still joining it. Try again in a moment")]
     NotReady,
@@ -44,6 +45,10 @@ pub enum CoreError {
     OneVoterAtATime,
     #[error("{0}. With two voters name a third co-op that breaks ties: --tie-breaker NAME")]
     Voters(String),
+    #[error(
+        "{ROOM_INVITES_MAX} links to this room are open, and there can be no more. Each closes when it is used up, or after 14 days; one link for several people takes one place: --uses N"
+    )]
+    TooManyInvites,
     #[error("too much is waiting in the outbox. Get a connection, then run `kith outbox list`")]
     OutboxFull,
     #[error("no such item in the outbox. `kith outbox list` shows them")]

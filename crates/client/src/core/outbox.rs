@@ -13,7 +13,7 @@ use kith_protocol::room::{Invite, RoomContext, leave_statement};
 use kith_protocol::sign::SecretKey;
 
 use super::machine::{Ask, Core, CoreError, Event, Item, ItemState};
-use super::state::{Intent, Made, OutItem, Phase, RoomState};
+use super::state::{Intent, Key, Made, OutItem, Phase, RoomState};
 use crate::pack::{pack, pad};
 
 /// Entries of one room that may be on their way at once.
@@ -157,11 +157,11 @@ impl Core {
         let state = self.active(room)?;
         let leaf = SecretKey::from_seed(state.leaf_seed);
         let left: Vec<Pseudonym> = state.left.iter().map(|who| Pseudonym(*who)).collect();
+        let uses = state.uses.clone();
         let (epoch, outgoing) = self.with_group(room, |group, provider| {
             let context = change.and_then(|change| {
                 let mut context = group.context()?;
-                // Room for the new one: what has closed need not stand there any longer.
-                context.invites.retain(|old| old.expires >= now);
+                Self::close_invites(&mut context, &uses, now);
                 change(&mut context);
                 Some(context)
             });
@@ -178,6 +178,12 @@ impl Core {
             group_info: outgoing.group_info,
             removes: left.iter().map(|who| who.0).collect(),
         })
+    }
+
+    /// Room for new invites: what has expired or is used up need not stand there any longer.
+    pub(super) fn close_invites(context: &mut RoomContext, uses: &[(Key, u32)], now: UnixSeconds) {
+        let used = |invite: &Invite| uses.iter().filter(|(key, _)| *key == invite.key.0).count();
+        context.invites.retain(|invite| invite.expires >= now && used(invite) < invite.uses as usize);
     }
 
     fn make_leave(&mut self, room: &RoomId, counter: u64) -> Result<Made, CoreError> {

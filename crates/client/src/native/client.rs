@@ -26,17 +26,11 @@ pub enum ClientError {
     Home(#[from] HomeError),
     #[error(transparent)]
     Core(#[from] CoreError),
-    #[error(
-        "{0}. {advice}",
-        advice = "Check the network and try again; what you wrote is kept in the outbox and goes out with the next command"
-    )]
+    #[error("{0}. Check the network and try again")]
     Connect(ConnectError),
-    #[error("it did not come about in time. What you wrote is kept in the outbox and goes out with the next command")]
+    #[error("it did not come about in time. Try again, or wait longer with --timeout SECONDS")]
     TimedOut,
-    #[error(
-        "it did not come about in time: {detail}. {advice} What you wrote is kept in the outbox and goes out with the next command",
-        advice = code.advice()
-    )]
+    #[error("it did not come about in time: {detail}. {advice}", advice = code.advice())]
     PutOff { code: Code, detail: String },
     #[error("the co-op refused: {detail}. {advice}", advice = code.advice())]
     Refused { code: Code, detail: String },
@@ -54,15 +48,45 @@ pub struct Client {
     backoff: Duration,
     /// What the server said last of what has not come about yet.
     put_off: Option<(Code, String)>,
-    on_put_off: fn(Code, &str),
+    tell: Tell,
     told: Option<(Code, String)>,
+    /// When whoever waits is told that it takes its time.
+    slow_at: Option<Instant>,
+    /// The item whose end the caller waits for; of others it hears by [`Tell::failed`].
+    pub awaited: Option<u64>,
 }
 
+/// What whoever waits may want to be told meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Tell {
+    /// Why something has not come about yet, each time that the server gives another reason.
+    pub put_off: fn(Code, &str),
+    /// Once, when something takes longer than [`PATIENCE`]; `false`: there is no connection.
+    pub slow: fn(is_connected: bool),
+    /// Something that was said earlier could not be sent, and is not tried again.
+    pub failed: fn(&str),
+}
+
+/// What takes longer is worth a word.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Client {
-    /// `on_put_off` is called with why something has not come about yet, each time that the server
-    /// gives another reason.
-    pub fn new(home: Home, on_put_off: fn(Code, &str)) -> Self {
-        Self { home, connection: None, backoff: RECONNECT_FIRST, put_off: None, on_put_off, told: None }
+    pub fn new(home: Home, tell: Tell) -> Self {
+        Self {
+            home,
+            connection: None,
+            backoff: RECONNECT_FIRST,
+            put_off: None,
+            tell,
+            told: None,
+            slow_at: Some(Instant::now() + PATIENCE),
+            awaited: None,
+        }
+    }
+
+    /// Whoever stays is not told that waiting takes time.
+    pub fn stay(&mut self) {
+        self.slow_at = None;
     }
 
     pub fn is_connected(&self) -> bool {
@@ -103,6 +127,9 @@ impl Client {
         }
         let mut failed: Option<ConnectError> = None;
         loop {
+            if self.slow_at.take_if(|at| Instant::now() >= *at).is_some() {
+                (self.tell.slow)(self.connection.is_some());
+            }
             if Instant::now() >= deadline {
                 let put_off = self.put_off.clone().map(|(code, detail)| ClientError::PutOff { code, detail });
                 return Err(failed.map(ClientError::Connect).or(put_off).unwrap_or(ClientError::TimedOut));
@@ -128,6 +155,13 @@ impl Client {
             if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
                 self.note_put_off(*code, detail);
             }
+            for event in &events {
+                if let Event::ItemFailed { item, code, detail, .. } = event
+                    && self.awaited != Some(*item)
+                {
+                    (self.tell.failed)(&format!("Something that you wrote earlier could not be sent: {detail}. {}", code.advice()));
+                }
+            }
             if let Some(answer) = done(&mut self.home, &events)? {
                 self.put_off = None;
                 return Ok(answer);
@@ -139,7 +173,7 @@ impl Client {
         let said = Some((code, detail.to_owned()));
         if self.told != said {
             self.told.clone_from(&said);
-            (self.on_put_off)(code, detail);
+            (self.tell.put_off)(code, detail);
         }
         self.put_off = said;
     }

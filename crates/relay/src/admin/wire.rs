@@ -225,7 +225,7 @@ impl Answer {
 fn neighbour_line(neighbour: Neighbour) -> NeighbourLine {
     NeighbourLine {
         name: neighbour.coop.name.to_string(),
-        key: neighbour.coop.key.to_string(),
+        key: format!("ed25519:{}", neighbour.coop.key),
         address: neighbour.address,
         agreed: neighbour.agreed,
         up: neighbour.up,

@@ -43,11 +43,11 @@ async fn rotate(path: &Path, link: bool, overlap_days: u64, json: bool) -> anyho
     let name = folder.coop.name;
     let end = rotated.overlap_end.map(time);
     if json {
-        println!("{}", json!({ "name": name.as_str(), "key": format!("ed25519:{}", rotated.root), "overlap_end": end }));
+        crate::commands::line!("{}", json!({ "name": name.as_str(), "key": format!("ed25519:{}", rotated.root), "overlap_end": end }));
     } else if let Some(end) = end {
-        println!("{name} ed25519:{}\nNeighbours that connect before {end} follow by themselves. Back up keys.toml again.", rotated.root);
+        crate::commands::line!("{name} ed25519:{}\nNeighbours that connect before {end} follow by themselves. Back up keys.toml again.", rotated.root);
     } else {
-        println!("{name} has a new link key. Back up keys.toml again.");
+        crate::commands::line!("{name} has a new link key. Back up keys.toml again.");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod neighbour;
 pub mod proof;
 pub mod status;
 
+use std::io::{ErrorKind, Write as _, stdout};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -19,6 +20,25 @@ use kith_storage::Writer;
 use kith_storage::sqlite::Sqlite;
 use serde_json::json;
 
+/// To standard output. Whoever reads it may stop reading: that ends the program, quietly.
+pub fn to_stdout(text: std::fmt::Arguments<'_>) {
+    if let Err(error) = stdout().lock().write_fmt(text) {
+        let quiet = error.kind() == ErrorKind::BrokenPipe;
+        if !quiet {
+            eprintln!("kithd: cannot write what there is to say: {error}");
+        }
+        std::process::exit(if quiet { 0 } else { 1 });
+    }
+}
+
+macro_rules! text {
+    ($($text:tt)*) => { crate::commands::to_stdout(format_args!($($text)*)) };
+}
+macro_rules! line {
+    ($($text:tt)*) => { crate::commands::to_stdout(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use {line, text};
+
 /// What the co-op answers; its refusal is an error.
 pub async fn ask(path: &Path, request: Wire) -> anyhow::Result<Answer> {
     let folder = Folder::open(path)?;
@@ -32,6 +52,8 @@ pub async fn ask(path: &Path, request: Wire) -> anyhow::Result<Answer> {
 async fn ask_folder(folder: Folder, request: Wire) -> anyhow::Result<Answer> {
     // The keys of a server that does not run are read when it starts.
     let Some(request) = request.into_domain()? else { return Ok(Answer::Done) };
+    // No server starts meanwhile, and no other command: each would overwrite what the other decided.
+    let _lock = folder.lock()?;
     let store = Sqlite::open(&folder.database()).await.context("cannot open the database")?;
     let boot = boot(&store, &folder.coop.name).await?;
     let mut machine = Machine::new(folder.coop, folder.keys.secrets, boot, wall());
@@ -63,9 +85,9 @@ pub async fn invite(path: &Path, uses: u32, json: bool) -> anyhow::Result<()> {
     ask(path, Wire::Invite { key: invite.public().to_string(), uses }).await?;
     let link = link.render();
     if json {
-        println!("{}", json!({ "link": link }))
+        crate::commands::line!("{}", json!({ "link": link }))
     } else {
-        println!("{link}")
+        crate::commands::line!("{link}")
     }
     Ok(())
 }

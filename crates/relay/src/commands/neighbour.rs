@@ -125,9 +125,9 @@ pub async fn run(command: Neighbour) -> anyhow::Result<()> {
         Neighbour::Show { folder, name, json } => {
             let shown = show(&folder, &name).await?;
             if json {
-                println!("{}", serde_json::to_string(&shown)?);
+                crate::commands::line!("{}", serde_json::to_string(&shown)?);
             } else {
-                print!("{}", render(&shown));
+                crate::commands::text!("{}", render(&shown));
             }
             Ok(())
         }
@@ -156,9 +156,9 @@ fn print_key(folder: &Path, json: bool) -> anyhow::Result<()> {
     let coop = Folder::open(folder)?.root;
     let key = format!("ed25519:{}", coop.key);
     if json {
-        println!("{}", json!({ "name": coop.name.as_str(), "key": key }))
+        crate::commands::line!("{}", json!({ "name": coop.name.as_str(), "key": key }))
     } else {
-        println!("{} {key}", coop.name)
+        crate::commands::line!("{} {key}", coop.name)
     }
     Ok(())
 }
@@ -191,7 +191,7 @@ fn parse_key(text: &str) -> anyhow::Result<PublicKey> {
 
 fn print_line(line: &NeighbourLine, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(line)?);
+        crate::commands::line!("{}", serde_json::to_string(line)?);
         return Ok(());
     }
     let link = if line.up { "up" } else { "down" };
@@ -202,7 +202,7 @@ fn print_line(line: &NeighbourLine, json: bool) -> anyhow::Result<()> {
         "due_for_review" => "down, due for review",
         other => other,
     };
-    println!("{} {} ed25519:{} {state}", line.name, line.address, line.key);
+    crate::commands::line!("{} {} {} {state}", line.name, line.address, line.key);
     Ok(())
 }
 
@@ -242,7 +242,7 @@ impl Done {
 
     fn text(self, folder: &Path, name: &CoopName, effective: &str) -> String {
         match self {
-            Self::Added => format!("{name} is added. Traffic starts once its steward has added this co-op too."),
+            Self::Added => format!("{name} is added. Traffic starts once both stewards have added each other's co-op."),
             Self::Proposed => {
                 format!("Proposed. It takes effect once the steward of {name} has accepted it, or proposes the same.")
             }
@@ -262,9 +262,9 @@ async fn tell(folder: &Path, name: &CoopName, done: Done, json: bool) -> anyhow:
     let shown = show(folder, name).await?;
     let effective = shown.notice_here.filter(|notice| notice.standing != "open").map(|notice| notice.effective);
     if json {
-        println!("{}", json!({ "name": name.as_str(), "done": done.as_str(), "state": shown.state, "effective": effective }));
+        crate::commands::line!("{}", json!({ "name": name.as_str(), "done": done.as_str(), "state": shown.state, "effective": effective }));
     } else {
-        println!("{}", done.text(folder, name, &effective.unwrap_or_default()));
+        crate::commands::line!("{}", done.text(folder, name, &effective.unwrap_or_default()));
     }
     Ok(())
 }
@@ -278,7 +278,7 @@ async fn accept(folder: &Path, name: &CoopName, json: bool) -> anyhow::Result<()
         bail!("{name} has proposed nothing yet. It can once it has added this co-op and a link has come up");
     };
     if !json {
-        print!("{}", diff(shown.signed.as_ref().map_or("", |signed| &signed.document), &document));
+        crate::commands::text!("{}", diff(shown.signed.as_ref().map_or("", |signed| &signed.document), &document));
     }
     ask(folder, Wire::Accept { name: name.to_string(), document }).await?;
     tell(folder, name, Done::Accepted, json).await
@@ -346,9 +346,9 @@ fn verify(file: &Path, json: bool) -> anyhow::Result<()> {
     let agreement = check(shown.signed.as_ref().context("nothing is signed by both")?)?;
     let parties: Vec<_> = agreement.parties().iter().map(|party| format!("{} ed25519:{}", party.name, party.key)).collect();
     if json {
-        println!("{}", json!({ "ok": true, "parties": parties }));
+        crate::commands::line!("{}", json!({ "ok": true, "parties": parties }));
     } else {
-        println!("Both signatures hold. They are by the holders of these keys:\n{}", parties.join("\n"));
+        crate::commands::line!("Both signatures hold. They are by the holders of these keys:\n{}", parties.join("\n"));
     }
     Ok(())
 }

@@ -32,9 +32,9 @@ async fn save(folder: &Path, room: &str, file: &Path, json: bool) -> anyhow::Res
     };
     std::fs::write(file, &frozen.proof).with_context(|| format!("cannot write {}", file.display()))?;
     if json {
-        println!("{}", json!({ "room": frozen.room, "by": frozen.by, "file": file.display().to_string() }));
+        crate::commands::line!("{}", json!({ "room": frozen.room, "by": frozen.by, "file": file.display().to_string() }));
     } else {
-        println!("Written. Anybody can check it: kith proof check {}", file.display());
+        crate::commands::line!("Written. Anybody can check it: kith proof check {}", file.display());
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use super::ask;
 pub async fn run(folder: &Path, json: bool) -> anyhow::Result<()> {
     let Answer::Status(status) = ask(folder, Wire::Status).await? else { bail!("the server gave no status") };
     if json {
-        println!("{}", serde_json::to_string(&status)?);
+        crate::commands::line!("{}", serde_json::to_string(&status)?);
     } else {
-        print!("{}", render(&status));
+        crate::commands::text!("{}", render(&status));
     }
     Ok(())
 }

@@ -415,7 +415,14 @@ impl Coop {
                 self.answer_watches(number);
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is dropped"),
+            Err(error) => {
+                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is refused");
+                if let Some((connection, link)) = self.link_to(&peer.name) {
+                    link.refuse(Code::BadProof, "the mark does not verify".to_owned());
+                    self.pump_link(connection);
+                }
+                return;
+            }
         }
         self.attested_by(&peer.name, number, size);
     }

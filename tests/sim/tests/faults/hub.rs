@@ -187,6 +187,40 @@ fn fault_10_nobody_fetches_what_it_is_not_in() {
     assert!(kith_sim::stand::over_link(&said, link).is_empty() && kith_sim::stand::to_member(&said, newcomer).is_empty());
 }
 
+/// A mark that does not verify is refused by name, counts for nothing, and the link and the room go on.
+#[test]
+fn fault_34_a_forged_mark_is_refused_and_the_link_lives() {
+    let mut scene = scene();
+    let room = scene.hub.room();
+    let size = scene.hub.log().len() as u64;
+    scene.hub.link_frame(scene.link, LinkFrame::Follow { room: room.number, id: room.id, from: Seq(size), term: Term(1) });
+    let checkpoint = scene.hub.coop.room(&room.id).unwrap().last_checkpoint().unwrap().checkpoint;
+    let (at, other) = (scene.hub.wall(), SecretKey::from_seed([77; 32]));
+    let mark = |key: &SecretKey| kith_protocol::log::checkpoint::Mark {
+        coop: scene.birch.name.clone(),
+        cosignature: Some((at, checkpoint.cosign(key, at))),
+        held: Some(checkpoint.sign_held(key)),
+    };
+    let (forged, good) = (mark(&other), mark(&scene.birch_root));
+    let mut other_root = good.clone();
+    other_root.held = Some(kith_protocol::log::checkpoint::Checkpoint { size: size - 1, ..checkpoint }.sign_held(&scene.birch_root));
+    let held = |scene: &Scene| {
+        let room = scene.hub.coop.room(&room.id).unwrap();
+        room.ledger().held().any(|(name, held)| *name == scene.birch.name && held == size)
+    };
+    let attest = |scene: &mut Scene, mark| scene.hub.link_frame(scene.link, LinkFrame::Attest { room: room.number, size, mark });
+    let before = held(&scene);
+    for bad in [forged, other_root] {
+        let said = attest(&mut scene, bad);
+        assert!(matches!(&said[..], [LinkFrame::Error { code: Code::BadProof, .. }]), "{said:?}");
+        assert_eq!(held(&scene), before);
+    }
+    assert!(!attest(&mut scene, good).iter().any(|frame| matches!(frame, LinkFrame::Error { .. })));
+    assert!(held(&scene));
+    let one = say(&mut scene.world, 1, "still here");
+    assert_eq!(scene.submit(pseudonym(&scene.world, 1), one), Ok(()));
+}
+
 /// A former member knows who is in a room. With an account of its own it claims one of them: somebody of another co-op, or
 /// somebody of this one; before the room is here, or after.
 #[test]
