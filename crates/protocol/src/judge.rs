@@ -216,8 +216,11 @@ fn judge_member_commit(room: &impl RoomFacts, entry: &EntryFacts, commit: &Commi
             return Err(Refusal::Context);
         }
         // The word of a co-op whose key nobody knows could never be counted, and nothing would be certified any more.
-        let (now, then) = (&room.context().voters, &next.voters);
-        if then.everybody().any(|name| !now.counts(name) && !room.has_seen(name)) {
+        let is_known = |(name, key): (&CoopName, &PublicKey)| match room.coop_key(name) {
+            Some(known) => known == *key,
+            None => room.has_seen(name),
+        };
+        if !next.voters.everybody().zip(&next.voter_keys).all(is_known) {
             return Err(Refusal::Context);
         }
     }
@@ -307,7 +310,7 @@ mod tests {
             self.taken.contains(&(*invite, number))
         }
         fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
-            (*name == self.coop.name).then_some(self.coop.key)
+            ["alder.test", "birch.test", "cedar.test"].contains(&name.as_str()).then_some(self.coop.key)
         }
     }
 
@@ -326,6 +329,7 @@ mod tests {
                 roles: vec![(FACILITATOR, Role::Facilitator), (MODERATOR, Role::Moderator)],
                 invites: vec![Invite { key: invite().public(), expires: UnixSeconds(NOW.0 + 10), uses: 2 }],
                 voters: Voters { names: vec!["alder.test".parse().unwrap()], tie_breaker: None },
+                voter_keys: vec![root().public()],
             },
             group_info: Hash([3; 32]),
             taken: vec![(invite().public(), 1)],
@@ -380,6 +384,13 @@ mod tests {
         }
     }
 
+    /// A second voter, and who breaks ties; all three with that key.
+    fn vote(context: &mut RoomContext, voter: &str, tie_breaker: &str, key: PublicKey) {
+        context.voters.names.push(voter.parse().unwrap());
+        context.voters.tie_breaker = Some(tie_breaker.parse().unwrap());
+        context.voter_keys = vec![key; 3];
+    }
+
     #[test]
     fn commits_of_members() {
         let room = room();
@@ -402,6 +413,19 @@ mod tests {
             (commit(MODERATOR, |c| c.new_context = context(|_| {})), Err(Refusal::Role)),
             (commit(FACILITATOR, |c| c.new_context = context(|x| x.invites.clear())), Ok(())),
             (commit(FACILITATOR, |c| c.new_context = context(|x| x.roles.clear())), Err(Refusal::Context)),
+            (commit(FACILITATOR, |c| c.new_context = context(|x| vote(x, "birch.test", "cedar.test", root().public()))), Ok(())),
+            (
+                commit(FACILITATOR, |c| c.new_context = context(|x| vote(x, "nobody.test", "cedar.test", root().public()))),
+                Err(Refusal::Context),
+            ),
+            (
+                commit(FACILITATOR, |c| c.new_context = context(|x| vote(x, "birch.test", "nobody.test", root().public()))),
+                Err(Refusal::Context),
+            ),
+            (
+                commit(FACILITATOR, |c| c.new_context = context(|x| vote(x, "birch.test", "cedar.test", invite().public()))),
+                Err(Refusal::Context),
+            ),
             (commit(FACILITATOR, |c| c.broken_context = true), Err(Refusal::Context)),
             (EntryFacts { epoch: Epoch(19), ..commit(MEMBER, |_| {}) }, Err(Refusal::Epoch { current: EPOCH, got: Epoch(19) })),
         ] {

@@ -74,6 +74,9 @@ pub struct RoomContext {
     pub roles: Vec<(Pseudonym, Role)>,
     pub invites: Vec<Invite>,
     pub voters: Voters,
+    /// Root keys of the voters, in their order, and then of the tie-breaker: whoever joins verifies votes by them, also of a
+    /// co-op that has no member here any longer.
+    pub voter_keys: Vec<PublicKey>,
 }
 
 /// The context is out of its bounds.
@@ -89,6 +92,8 @@ pub enum ContextError {
     NoVoter,
     #[error("a two-voter room needs one tie-breaking co-op beside them, and no other room has one")]
     TieBreaker,
+    #[error("each voter and tie-breaking co-op needs its key, in their order")]
+    VoterKeys,
     #[error("a room needs at least one facilitator")]
     NoFacilitator,
 }
@@ -100,6 +105,11 @@ impl RoomContext {
 
     pub fn invite(&self, key: &PublicKey) -> Option<&Invite> {
         self.invites.iter().find(|invite| invite.key == *key)
+    }
+
+    /// The root key by which a voter or tie-breaker votes.
+    pub fn voter_key(&self, name: &CoopName) -> Option<PublicKey> {
+        self.voters.everybody().zip(&self.voter_keys).find(|(voter, _)| *voter == name).map(|(_, key)| *key)
     }
 
     pub fn check(&self) -> Result<(), ContextError> {
@@ -127,6 +137,9 @@ impl RoomContext {
         };
         if !tie_ok {
             return Err(ContextError::TieBreaker);
+        }
+        if self.voter_keys.len() != voters.everybody().count() {
+            return Err(ContextError::VoterKeys);
         }
         if !roles.iter().any(|(_, role)| *role == Role::Facilitator) {
             return Err(ContextError::NoFacilitator);
@@ -206,6 +219,7 @@ mod tests {
                 names: voters.iter().map(|name| name.parse().unwrap()).collect(),
                 tie_breaker: tie.map(|name| name.parse().unwrap()),
             },
+            voter_keys: vec![PublicKey([3; 32]); voters.len() + tie.iter().len()],
         }
     }
 
@@ -227,6 +241,9 @@ mod tests {
         assert_eq!(context(&["a"], Some("c")).check(), Err(ContextError::TieBreaker));
         assert_eq!(context(&[], None).check(), Err(ContextError::NoVoter));
         assert_eq!(context(&["a", "a"], None).check(), Err(ContextError::Twice));
+        let mut keyless = context(&["a"], None);
+        keyless.voter_keys.clear();
+        assert_eq!(keyless.check(), Err(ContextError::VoterKeys));
         let mut many = context(&["a"], None);
         many.invites = vec![many.invites[0]; limits::ROOM_INVITES_MAX + 1];
         assert_eq!(many.check(), Err(ContextError::TooMany));

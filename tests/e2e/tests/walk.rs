@@ -11,6 +11,9 @@ use kith_protocol::ids::to_hex;
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
 use serde_json::{Value, json};
 
+/// What the members are called: words that stand nowhere by chance.
+const FIRST: &str = "Wren of the reeds";
+const SECOND: &str = "Marsh harrier";
 const CHECK_IN: [&str; 11] =
     ["--pleasant", "1", "--energy", "-1", "--words", "tired,hopeful", "--note", "slept badly", "--support", "please_listen", "--wait"];
 
@@ -23,8 +26,8 @@ fn a_check_in_travels() {
     assert!(world.coops[0].kithd(&["neighbour", "key"]).starts_with("alder.test ed25519:"));
     let link_of_a = world.coops[0].kithd(&["invite"]);
     let link_of_b: Value = serde_json::from_str(&world.coops[1].kithd(&["invite", "--uses", "2", "--json"])).unwrap();
-    world.kith("H1", &["join", &link_of_a, "--name", "first"]);
-    world.kith("H2", &["join", link_of_b["link"].as_str().unwrap(), "--name", "second"]);
+    world.kith("H1", &["join", &link_of_a, "--name", FIRST]);
+    world.kith("H2", &["join", link_of_b["link"].as_str().unwrap(), "--name", SECOND]);
     let used_up = world.try_kith("H9", &["join", &link_of_a, "--name", "third"]);
     assert!(!used_up.status.success() && String::from_utf8_lossy(&used_up.stderr).contains("fresh link"));
 
@@ -40,8 +43,8 @@ fn a_check_in_travels() {
     assert_eq!(shown.len(), 2);
     let (check_in, text) = (shown[0], shown[1]);
     let content = json!({ "pleasant": 1, "energy": -1, "words": ["tired", "hopeful"], "note": "slept badly", "about": null, "support": "please_listen" });
-    assert_eq!((&check_in["content"], &check_in["name"]), (&content, &json!("first")));
-    assert_eq!((&text["content"]["text"], &text["name"], &text["state"]), (&json!("I am here"), &json!("second"), &json!("held 2/2")));
+    assert_eq!((&check_in["content"], &check_in["name"]), (&content, &json!(FIRST)));
+    assert_eq!((&text["content"]["text"], &text["name"], &text["state"]), (&json!("I am here"), &json!(SECOND), &json!("held 2/2")));
     for line in &shown {
         assert!(line["seq"].is_u64() && line["sender"].as_str().is_some_and(|sender| sender.len() == 32));
         assert!(line["at"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{line}");
@@ -52,7 +55,7 @@ fn a_check_in_travels() {
 
     assert_eq!(world.kith_lines("H1", &["rooms"])[0]["room"], json!(room));
     let members = world.kith_lines("H1", &["members", &room]);
-    assert_eq!(members.iter().map(|m| m["name"].as_str().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
+    assert_eq!(members.iter().map(|m| m["name"].as_str().unwrap()).collect::<Vec<_>>(), [FIRST, SECOND]);
     for home in ["H1", "H2"] {
         let verify = &world.kith_lines(home, &["verify", &room])[0];
         assert_eq!((&verify["ok"], &verify["cosigned_by"]), (&json!(true), &json!(["birch.test"])), "{verify}");
@@ -61,10 +64,13 @@ fn a_check_in_travels() {
     nobody_on_call(&world, &room);
     follow_beside_say(&world, &room);
     let metrics: Vec<String> = world.coops.iter().map(|coop| http(coop.port, "/metrics").unwrap()).collect();
+    let secrets = secrets(&world, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
+    // While they run there is a write-ahead log, afterwards the database is whole without one.
+    canaries(&world, &metrics, &secrets, true);
     for coop in &mut world.coops {
         assert!(coop.stop() <= Duration::from_secs(5));
     }
-    canaries(&world, &metrics, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
+    canaries(&world, &metrics, &secrets, false);
 }
 
 /// The most urgent request is answered truthfully.
@@ -90,11 +96,11 @@ fn follow_beside_say(world: &World, room: &str) {
     follow.wait().unwrap();
 }
 
-/// No server file, log or metric holds what is said, who says it, or a key of a member.
-fn canaries(world: &World, metrics: &[String], membership: &[&str], room_link: &str) {
+/// What nobody but members may know.
+fn secrets(world: &World, membership: &[&str], room_link: &str) -> Vec<(String, Vec<u8>)> {
     let mut secrets: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, bytes: &[u8]| secrets.push((name.to_owned(), bytes.to_vec()));
-    for text in ["I am here", "slept badly", "tired", "hopeful", "Tuesday circle", "please_listen", "while I follow"] {
+    for text in ["I am here", "slept badly", "tired", "hopeful", "Tuesday circle", "please_listen", "while I follow", FIRST, SECOND] {
         add(text, text.as_bytes());
     }
     for link in membership {
@@ -102,19 +108,27 @@ fn canaries(world: &World, metrics: &[String], membership: &[&str], room_link: &
     }
     add("a room invite", RoomLink::parse(room_link).unwrap().invite.seed());
     for home in ["H1", "H2"] {
-        for (name, key) in device_secrets(world, home) {
-            add(&name, &key);
+        let found = device_secrets(world, home);
+        for kind in ["device key", "leaf key", "an epoch secret", "a private key"] {
+            assert!(found.iter().any(|(name, _)| name.contains(kind)), "{home} has {kind}");
         }
+        secrets.extend(found);
     }
-    assert!(secrets.len() > 20, "the search knows what to look for: {}", secrets.len());
+    secrets
+}
+
+/// No server file, log or metric holds what is said, who says it, or a key of a member.
+fn canaries(world: &World, metrics: &[String], secrets: &[(String, Vec<u8>)], is_running: bool) {
     let mut haystacks: Vec<_> = world.coops.iter().flat_map(|coop| files(&coop.folder)).collect();
     haystacks.extend(world.coops.iter().flat_map(kith_e2e::Coop::logs));
     assert!(haystacks.len() >= 8);
+    let logs = haystacks.iter().filter(|file| file.ends_with("kith.db-wal")).count();
+    assert_eq!(logs, if is_running { world.coops.len() } else { 0 }, "write-ahead logs");
     let mut texts: Vec<(String, Vec<u8>)> =
         haystacks.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
     texts.extend(metrics.iter().map(|text| ("/metrics".to_owned(), text.clone().into_bytes())));
     for (place, bytes) in texts {
-        for (name, secret) in &secrets {
+        for (name, secret) in secrets {
             for form in [
                 secret.clone(),
                 to_hex(secret).into_bytes(),
@@ -128,11 +142,13 @@ fn canaries(world: &World, metrics: &[String], membership: &[&str], room_link: &
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    // Most places do not begin like it: that is a quick look.
+    haystack.windows(needle.len()).any(|window| window[0] == needle[0] && window == needle)
 }
 
-/// What the device's MLS store calls the secrets of a group's epoch.
+/// What the device's MLS store calls the secrets of a group's epoch, and the private HPKE keys of its leaf and path.
 const EPOCH_SECRETS: u8 = 12;
+const EPOCH_KEY_PAIRS: u8 = 13;
 
 /// Every 32-byte secret of a device's memory: seeds of keys, and the values of its MLS store.
 fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
@@ -153,18 +169,33 @@ fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
                 let room: RoomState = postcard::from_bytes(value.value()).unwrap();
                 secrets.push((format!("{home}'s leaf key"), room.leaf_seed.to_vec()));
             }
-            // A group's epoch secrets: each stands behind its length, 32.
-            [b'm', b'g', rest @ ..] if rest.get(33) == Some(&EPOCH_SECRETS) => {
-                let value = value.value();
-                for at in 0..value.len().saturating_sub(32) {
-                    let secret = &value[at + 1..at + 33];
-                    if value[at] == 32 && secret.iter().filter(|byte| **byte != 0).count() > 24 {
-                        secrets.push((format!("an epoch secret of {home}"), secret.to_vec()));
+            // Each 32-byte value stands behind its length.
+            [b'm', b'g', rest @ ..] => {
+                let values = behind_lengths(value.value());
+                let (what, found): (&str, Vec<Vec<u8>>) = match rest.get(33) {
+                    Some(&EPOCH_SECRETS) => ("an epoch secret", values),
+                    // Beside each private key stands its public one, which is for everybody.
+                    Some(&EPOCH_KEY_PAIRS) => {
+                        ("a private key", values.iter().filter(|value| values.contains(&public_half(value))).cloned().collect())
                     }
-                }
+                    _ => continue,
+                };
+                secrets.extend(found.into_iter().map(|secret| (format!("{what} of {home}"), secret)));
             }
             _ => {}
         }
     }
     secrets
+}
+
+fn behind_lengths(value: &[u8]) -> Vec<Vec<u8>> {
+    let at = 0..value.len().saturating_sub(32);
+    let is_key = |at: &usize| value[*at] == 32 && value[at + 1..at + 33].iter().filter(|byte| **byte != 0).count() > 24;
+    at.filter(is_key).map(|at| value[at + 1..at + 33].to_vec()).collect()
+}
+
+/// Of an X25519 key (RFC 7748).
+fn public_half(private: &[u8]) -> Vec<u8> {
+    let private: [u8; 32] = private.try_into().unwrap();
+    x25519_dalek::x25519(private, x25519_dalek::X25519_BASEPOINT_BYTES).to_vec()
 }

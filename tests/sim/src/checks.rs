@@ -242,9 +242,18 @@ fn no_ghosts(world: &mut World, at: usize) -> Result<(), Violation> {
 /// What a room's members can read, by place.
 type History = BTreeMap<u64, String>;
 
+/// Up to where a member's rows are everybody's. Whoever has left hears nothing further: what was not certified by then may
+/// have been cut since, and stands elsewhere.
+fn known_by(world: &World, member: usize, room: &RoomId) -> u64 {
+    let core = &world.members[member].core;
+    let state = core.room_state(room).filter(|_| core.phase_name(room) == "left");
+    state.map_or(u64::MAX, |state| state.certified)
+}
+
 fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
     let mut history = History::new();
     // What is not shown counts too: a commit that could not be applied leaves a member behind for ever.
+    let kept = known_by(world, member, room);
     for (_, value) in world.members[member].stored(room) {
         let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
         if let RowWhat::Unreadable(why) = row.what {
@@ -255,6 +264,9 @@ fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History
     }
     for row in world.members[member].timeline(room) {
         let seq = row.seq.map_or(0, |seq| seq.0);
+        if seq >= kept {
+            continue;
+        }
         if let Some(text) = said_in(&row.content) {
             history.insert(seq, text.to_owned());
         }
@@ -272,7 +284,7 @@ fn same_history(world: &mut World, at: usize) -> Result<(), Violation> {
         let (joined, epoch, who) = (state.joined_at, state.joined_epoch, Pseudonym(state.pseudonym));
         // What comes after one's leave is not for one any more.
         let left = log.iter().find(|header| header.kind == Kind::Leave && header.id.sender == who).map(|header| header.seq.0);
-        let size = state.size.min(left.unwrap_or(u64::MAX));
+        let size = state.size.min(left.unwrap_or(u64::MAX)).min(known_by(world, member, &room));
         // Whoever never came in, or has been removed and then lost its copy, has nothing to be compared.
         if joined == 0 && epoch == 0 && member != world.circles[at].creator {
             continue;

@@ -33,7 +33,7 @@ impl Circle {
         let (leaf, who, provider) = (SecretKey::from_seed([1; 32]), Pseudonym([1; 16]), Provider::new([1; 32]));
         let certificate = LeafCertificate::issue(&root, coop.clone(), &ROOM, &leaf.public(), who, 0, NOW);
         let voters = Voters { names: vec![coop.name.clone()], tie_breaker: None };
-        let context = RoomContext { roles: vec![(who, Role::Facilitator)], invites: Vec::new(), voters };
+        let context = RoomContext { roles: vec![(who, Role::Facilitator)], invites: Vec::new(), voters, voter_keys: vec![coop.key] };
         let (group, group_info, tree) = Group::create(&provider, &ROOM, &leaf, &certificate, &context).unwrap();
         let view = GroupView::open(&group_info, &tree).unwrap();
         Self { root, coop, senders: vec![who], view, group_info, leaf, provider, group }

@@ -10,7 +10,7 @@ use kith_protocol::room::{Action, RoomContext, may};
 use kith_protocol::sign::SecretKey;
 
 use super::machine::{Core, CoreError};
-use super::state::{Intent, Phase, Votes};
+use super::state::{Intent, Phase, RoomState, Votes};
 
 impl Core {
     /// Says something. Returns the outbox item.
@@ -80,11 +80,18 @@ impl Core {
         if !context.voters_may_become(voters) {
             return Err(CoreError::OneVoterAtATime);
         }
-        RoomContext { voters: voters.clone(), ..context }.check().map_err(|error| CoreError::Voters(error.to_string()))?;
+        let next = Self::with_voters(state, context, voters).ok_or(CoreError::NotReady)?;
+        next.check().map_err(|error| CoreError::Voters(error.to_string()))?;
         let item = self.push_item(room, Intent::SetVoters(Votes::of(voters)))?;
         self.pump();
         self.finish();
         Ok(item)
+    }
+
+    /// The context with other voters, and the keys by which the room's records know them.
+    pub(super) fn with_voters(state: &RoomState, context: RoomContext, voters: &Voters) -> Option<RoomContext> {
+        let keys: Option<Vec<PublicKey>> = voters.everybody().map(|name| state.coops.get(name.as_str()).copied().map(PublicKey)).collect();
+        Some(RoomContext { voters: voters.clone(), voter_keys: keys?, ..context })
     }
 
     fn hub(&self, room: &RoomId) -> Result<Coop, CoreError> {

@@ -11,7 +11,6 @@ use kith_protocol::limits::{INVITE_LIFETIME_S, JOIN_ATTEMPTS_MAX};
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::{Header, hash_bytes};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
-use kith_protocol::log::succession::Vote;
 use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::member::{FetchGroup, Group as Offered, Join, Refused, RequestId, ToServer};
 use kith_protocol::ratchet_tree;
@@ -22,6 +21,21 @@ use super::machine::{Ask, Core, CoreError, Event};
 use super::state::{Intent, Joining, Offer, Phase, RoomState, Votes};
 use crate::mls::group::{Group, Joined};
 use crate::mls::provider::Provider;
+
+/// Why nothing came of what a joiner was sent.
+#[derive(Debug, thiserror::Error)]
+enum NoOffer {
+    #[error("it is not shown yet who orders the room; try again in a moment")]
+    NotYet,
+    #[error("{0}")]
+    Bad(String),
+}
+
+impl NoOffer {
+    fn bad(why: &str) -> Self {
+        Self::Bad(why.to_owned())
+    }
+}
 
 impl Core {
     /// Begins a room with this member alone in it. It becomes real once the co-op has it ([`Event::RoomReady`]).
@@ -35,6 +49,7 @@ impl Core {
             roles: vec![(pseudonym, Role::Facilitator)],
             invites: Vec::new(),
             voters: Voters { names: vec![coop.name.clone()], tie_breaker: None },
+            voter_keys: vec![coop.key],
         };
         let creation = codec::encode_creation(&Creation {
             nonce: self.random(),
@@ -351,29 +366,39 @@ impl Core {
     /// The other side's GroupInfo and tree: verified, and answered by an external commit.
     pub(super) fn group_came(&mut self, request: RequestId, offered: Offered) {
         let Some(Ask::Group(room)) = self.session.asked.remove(&request) else { return };
-        if let Err(why) = self.offer_join(&room, &offered) {
-            self.events.push(Event::JoinFailed { room, code: Code::BadProof, detail: why });
+        match self.offer_join(&room, &offered) {
+            Ok(()) => {}
+            // Who orders the room is not shown yet: at the next tick perhaps.
+            Err(NoOffer::NotYet) if self.tries_again(&room) => drop(self.session.paused.insert(room)),
+            Err(error) => self.events.push(Event::JoinFailed { room, code: Code::BadProof, detail: error.to_string() }),
         }
     }
 
-    fn offer_join(&mut self, room: &RoomId, offered: &Offered) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    /// Whether a join may be tried once more.
+    fn tries_again(&mut self, room: &RoomId) -> bool {
+        let Some(RoomState { phase: Phase::Joining(joining), .. }) = self.rooms.get_mut(room) else { return false };
+        joining.attempts += 1;
+        joining.attempts < JOIN_ATTEMPTS_MAX
+    }
+
+    fn offer_join(&mut self, room: &RoomId, offered: &Offered) -> Result<(), NoOffer> {
+        let text = |error: &dyn std::fmt::Display| NoOffer::Bad(error.to_string());
         if room_id(&offered.creation) != *room {
-            return Err("the room's beginning is not the one that the link names".to_owned());
+            return Err(NoOffer::bad("the room's beginning is not the one that the link names"));
         }
         let creation = codec::decode_creation(&offered.creation).map_err(|error| text(&error))?;
         let frontier = Frontier::from_parts(offered.size, offered.frontier.clone()).map_err(|error| text(&error))?;
         let checkpoint = offered.attestation.checkpoint;
         if checkpoint.size != offered.size || checkpoint.root != frontier.root() || checkpoint.term != offered.term {
-            return Err("the log's checkpoint is not over what was sent".to_owned());
+            return Err(NoOffer::bad("the log's checkpoint is not over what was sent"));
         }
         let seed = self.random();
-        let state = self.rooms.get_mut(room).ok_or("no such room")?;
+        let state = self.rooms.get_mut(room).ok_or(NoOffer::bad("no such room"))?;
         let Phase::Joining(joining) = &state.phase else { return Ok(()) };
         let mut joining = joining.clone();
         let leaf = SecretKey::from_seed(state.leaf_seed);
         let certificate = state.certificate.as_deref().map(codec::decode_certificate);
-        let certificate = certificate.ok_or("no certificate")?.map_err(|error| text(&error))?;
+        let certificate = certificate.ok_or(NoOffer::bad("no certificate"))?.map_err(|error| text(&error))?;
         let invite = SecretKey::from_seed(joining.invite_seed);
         let info_hash = hash_bytes(&offered.group_info);
         let admission = Admission::sign(&invite, room, &leaf.public(), info_hash, offered.next_use);
@@ -385,10 +410,10 @@ impl Core {
         checkpoint.verify(&hub.key, &offered.attestation.signature).map_err(|error| text(&error))?;
         for member in &joined.members {
             let certificate = &member.certificate;
-            certificate.verify(room, &member.key, UnixSeconds(0)).map_err(|_| "a member's certificate does not hold".to_owned())?;
+            certificate.verify(room, &member.key, UnixSeconds(0)).map_err(|_| NoOffer::bad("a member's certificate does not hold"))?;
             let known = state.coops.entry(certificate.coop.name.to_string()).or_insert(certificate.coop.key.0);
             if *known != certificate.coop.key.0 {
-                return Err("a member's co-op is not the one that the room knows".to_owned());
+                return Err(NoOffer::bad("a member's co-op is not the one that the room knows"));
             }
             // Whoever leaves before this device is in is known by this tree.
             state.leaf_keys.insert((certificate.pseudonym.0, certificate.device), Self::key_array(&member.key));
@@ -407,6 +432,10 @@ impl Core {
         state.voters = Votes::of(&joined.context.voters);
         state.voters_before = state.voters.clone();
         state.coops.insert(creation.hub.name.to_string(), creation.hub.key.0);
+        let context = &joined.context;
+        for (voter, key) in context.voters.everybody().zip(&context.voter_keys) {
+            state.coops.entry(voter.to_string()).or_insert(key.0);
+        }
         state.creation = offered.creation.to_vec();
         state.created = creation.created.0;
         state.term = offered.term.0;
@@ -431,33 +460,33 @@ impl Core {
         Ok(())
     }
 
-    /// The hub of the first term stands in the creation, which the link's id commits to. A later one was seated by votes:
-    /// of a majority of the voters whom the members' own signed context names now, or it is one of these itself.
-    fn hub_of(room: &RoomId, creation: &Creation, offered: &Offered, joined: &Joined) -> Result<Coop, String> {
+    /// The hub of the first term stands in the creation, which the link's id commits to. A later one was seated by votes of a
+    /// majority of the voters whom the members' own signed context names now; or, where these have changed since, a majority
+    /// of them holds what it ordered, by their own signatures.
+    fn hub_of(room: &RoomId, creation: &Creation, offered: &Offered, joined: &Joined) -> Result<Coop, NoOffer> {
         if offered.term == Term(1) {
             return Ok(creation.hub.clone());
         }
-        let record = codec::decode_succession(&offered.succession).map_err(|error| error.to_string())?;
+        let record = codec::decode_succession(&offered.succession).map_err(|error| NoOffer::Bad(error.to_string()))?;
         if record.room != *room || record.term != offered.term {
-            return Err("the votes for the room's hub are of another room or term".to_owned());
+            return Err(NoOffer::bad("the votes for the room's hub are of another room or term"));
         }
-        let voters = &joined.context.voters;
+        let (context, voters) = (&joined.context, &joined.context.voters);
         let key_of = |name: &CoopName| {
             let seen = joined.members.iter().map(|member| &member.certificate.coop).find(|coop| coop.name == *name);
-            seen.map(|coop| coop.key).or_else(|| (creation.hub.name == *name).then_some(creation.hub.key))
+            let seen = seen.map(|coop| coop.key).or_else(|| context.voter_key(name));
+            seen.or_else(|| (creation.hub.name == *name).then_some(creation.hub.key))
         };
         let electorate = Electorate { before: voters.clone(), after: voters.clone(), commit: Seq(0) };
-        let is_voter = voters.may_order(&record.hub.name) && key_of(&record.hub.name) == Some(record.hub.key);
-        // A voter whose key the tree no longer shows cannot be checked; a vote that is forged can.
-        let is_forged = |vote: &Vote| key_of(&vote.voter).is_some_and(|key| !vote.is_signed_by(&key));
-        if record.votes.iter().any(is_forged) {
-            return Err("a vote for the room's hub is forged".to_owned());
+        if record.verify(&electorate, key_of).is_ok() {
+            return Ok(record.hub);
         }
-        match record.verify(&electorate, key_of) {
-            Ok(()) => Ok(record.hub),
-            Err(_) if is_voter => Ok(record.hub),
-            Err(error) => Err(error.to_string()),
+        if !voters.may_order(&record.hub.name) || context.voter_key(&record.hub.name) != Some(record.hub.key) {
+            return Err(NoOffer::bad("the room's hub is none of its voters"));
         }
+        let word = &offered.attestation;
+        word.verify(key_of).map_err(|error| NoOffer::Bad(error.to_string()))?;
+        if voters.certify(word.holders()) { Ok(record.hub) } else { Err(NoOffer::NotYet) }
     }
 
     /// The co-op or the hub refused a step of a room's beginning.

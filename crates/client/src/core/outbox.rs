@@ -120,8 +120,13 @@ impl Core {
                 self.make_commit(room, Some(&|context: &mut RoomContext| context.invites.push(invite)), counter)?
             }
             Intent::SetVoters(votes) => {
-                let voters = votes.voters();
-                self.make_commit(room, Some(&|context: &mut RoomContext| context.voters = voters.clone()), counter)?
+                let (voters, state) = (votes.voters(), self.room(room)?.clone());
+                let change = |context: &mut RoomContext| {
+                    if let Some(next) = Self::with_voters(&state, context.clone(), &voters) {
+                        *context = next;
+                    }
+                };
+                self.make_commit(room, Some(&change), counter)?
             }
             Intent::RemoveLeft => self.make_commit(room, None, counter)?,
             Intent::Leave => self.make_leave(room, counter)?,

@@ -145,6 +145,7 @@ fn context_to_wire(context: &RoomContext) -> w::RoomContext {
             .collect(),
         voters: context.voters.names.iter().map(ToString::to_string).collect(),
         tie_breaker: context.voters.tie_breaker.as_ref().map(ToString::to_string).unwrap_or_default(),
+        voter_keys: list_of(context.voter_keys.iter().map(|key| key.0)),
     }
 }
 
@@ -167,6 +168,10 @@ pub fn decode_context(bytes: &[u8]) -> Result<RoomContext> {
         roles: roles.collect::<Result<_>>()?,
         invites: invites.collect::<Result<_>>()?,
         voters: voters_from_wire(&wire.voters, &wire.tie_breaker)?,
+        voter_keys: c::bounded(&wire.voter_keys, "voters' keys", limits::VOTERS_MAX + 1)?
+            .iter()
+            .map(|key| c::key(key, "voter's key"))
+            .collect::<Result<_>>()?,
     })
 }
 

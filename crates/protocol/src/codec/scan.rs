@@ -87,6 +87,7 @@ pub static CONTEXT: Shape = Shape {
         list(1, "roles", limits::ROLE_GRANTS_MAX, field(PSEUDONYM)),
         list(2, "invites", limits::ROOM_INVITES_MAX, field(KEY)),
         list(3, "voters", limits::VOTERS_MAX, 1),
+        list(5, "voters' keys", limits::VOTERS_MAX + 1, KEY),
     ],
     parts: &[],
 };

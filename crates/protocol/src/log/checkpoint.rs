@@ -239,4 +239,39 @@ mod tests {
         assert_eq!(parsed.verify("alder.test", &hub.key), Ok(()));
         assert_eq!(Checkpoint::parse(&parsed.text), Ok(checkpoint()));
     }
+
+    /// Made by another implementation (Python's `cryptography`, over texts that were put together there from the C2SP
+    /// documents): the three texts, their signatures, and the lines of a note with the key ids in front.
+    #[test]
+    fn another_implementation_signs_the_same() {
+        let (hub, witness) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let root: Hash = "5a09c9bca17cc3a1a1c72fd3605355366694bf8a807be49ef61fcad94ded619a".parse().unwrap();
+        let checkpoint = Checkpoint { room: RoomId([1; 32]), term: Term(3), size: 1234, root };
+        let at = UnixSeconds(1_700_000_000);
+        let signatures = [checkpoint.sign(&hub), checkpoint.cosign(&witness, at), checkpoint.sign_held(&witness)];
+        for (signature, known) in signatures.iter().zip([
+            "cb6c9a1ee53908c6661e221ca6560b9752db5c57c12ba8ca1797dc37e0c43a7df8cf213463105e61838d0322837d56440a80ffa08ee56ad3b61c8136b1b05809",
+            "2cd3ca24ead2a74c588aee6ff328f196db4a5ffb2bb41e89b7dc4a6e06f07c53210593a74cee9e94c39e0a81da7b35f2ed8e4e93c6ac86aaf83bdff96c42140f",
+            "33b61e0cfdc5e5da70eaf419bfe38c0b298eab562026f91b113ec692a82c7fa34b2b9ac4245b33d348873770f0fd1f3baa740d2a0d2e1f728a9654eac551de09",
+        ]) {
+            assert_eq!(crate::ids::to_hex(&signature.0), known);
+        }
+        let (alder, birch): (CoopName, CoopName) = ("alder.test".parse().unwrap(), "birch.test".parse().unwrap());
+        let cosigned = [at.0.to_be_bytes().as_slice(), &signatures[1].0].concat();
+        let note = Note {
+            text: checkpoint.text(),
+            lines: vec![
+                Line::new(&alder, SignatureType::Ed25519, &hub.public(), signatures[0].0.to_vec()),
+                Line::new(&birch, SignatureType::Cosignature, &witness.public(), cosigned),
+            ],
+        };
+        let lines = [
+            "\u{2014} alder.test dkw+lctsmh7lOQjGZh4iHKZWC5dS21xXwSuoyheX3DfgxDp9+M8hNGMQXmGDjQMig31WRAqA/6CO5WrTthyBNrGwWAk=\n",
+            "\u{2014} birch.test QQ5UZAAAAABlU/EALNPKJOrSp0xYiu5v8yjxlttKX/srtB6Jt9xKbgbwfFMhBZOnTO6elMOeCoHaezXy7Y5Ok8ashqr4O9/5bEIUDw==\n",
+        ];
+        assert_eq!(note.render(), format!("{}\n{}{}", checkpoint.text(), lines[0], lines[1]));
+        let ids = [SignatureType::Ed25519, SignatureType::Cosignature, SignatureType::Held];
+        let ids = ids.map(|kind| crate::ids::to_hex(&kind.key_id("alder.test", &PublicKey([7; 32]))));
+        assert_eq!(ids, ["62f16525", "d8e6b69a", "9b935710"]);
+    }
 }

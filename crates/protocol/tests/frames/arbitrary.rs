@@ -445,8 +445,14 @@ impl Arbitrary for Content {
 fn room_context() -> impl Strategy<Value = RoomContext> + Clone {
     let role = (pseudonym(), select(Role::ALL.as_slice()));
     let invite = (key(), time(), any::<u32>()).prop_map(|(key, expires, uses)| Invite { key, expires, uses });
-    (vec(role, 0..4), vec(invite, 0..4), vec(coop_name(), 0..4), option::of(coop_name()))
-        .prop_map(|(roles, invites, names, tie_breaker)| RoomContext { roles, invites, voters: Voters { names, tie_breaker } })
+    (vec(role, 0..4), vec(invite, 0..4), vec(coop_name(), 0..4), option::of(coop_name()), vec(key(), 0..5)).prop_map(
+        |(roles, invites, names, tie_breaker, voter_keys)| RoomContext {
+            roles,
+            invites,
+            voters: Voters { names, tie_breaker },
+            voter_keys,
+        },
+    )
 }
 
 fn snapshot_sender() -> impl Strategy<Value = Sender> {

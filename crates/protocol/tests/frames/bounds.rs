@@ -310,6 +310,7 @@ fn what_stands_in_groups() {
     let context = sample(samples::room_context(), "room_context");
     bound("roles", &context, |x, past| x.roles = list(x.roles[0], limits::ROLE_GRANTS_MAX, past));
     bound("invites", &context, |x, past| x.invites = list(x.invites[0], limits::ROOM_INVITES_MAX, past));
+    bound("voters' keys", &context, |x, past| x.voter_keys = list(x.voter_keys[0], limits::VOTERS_MAX + 1, past));
     bound("voters", &context, |x, past| x.voters.names = list(x.voters.names[0].clone(), limits::VOTERS_MAX, past));
     bound("expiry", &context, |x, past| x.invites[0].expires = UnixSeconds(number(past)));
     let creation = sample(samples::creation(), "creation");

@@ -364,6 +364,7 @@ pub fn room_context() -> Samples<RoomContext> {
         roles: vec![(PSEUDONYM, Role::Facilitator), (Pseudonym([0x23; 16]), Role::Moderator), (Pseudonym([0x24; 16]), Role::Member)],
         invites: vec![Invite { key: PublicKey([0x44; 32]), expires: TIME, uses: 3 }],
         voters: Voters { names: voters.iter().map(|voter| name(voter)).collect(), tie_breaker: tie_breaker.map(name) },
+        voter_keys: (0..voters.len() + tie_breaker.iter().len()).map(|i| PublicKey([0x51 + i as u8; 32])).collect(),
     };
     vec![
         ("room_context", context(&["alder.test"], None)),

@@ -45,7 +45,10 @@ async fn rotate(path: &Path, link: bool, overlap_days: u64, json: bool) -> anyho
     if json {
         crate::commands::line!("{}", json!({ "name": name.as_str(), "key": format!("ed25519:{}", rotated.root), "overlap_end": end }));
     } else if let Some(end) = end {
-        crate::commands::line!("{name} ed25519:{}\nNeighbours that connect before {end} follow by themselves. Back up keys.toml again.", rotated.root);
+        crate::commands::line!(
+            "{name} ed25519:{}\nNeighbours that connect before {end} follow by themselves. Back up keys.toml again.",
+            rotated.root
+        );
     } else {
         crate::commands::line!("{name} has a new link key. Back up keys.toml again.");
     }

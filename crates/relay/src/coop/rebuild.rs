@@ -98,6 +98,8 @@ impl Coop {
             return self.refollow_later(number);
         }
         let Some(room) = self.rooms.get_mut(&number) else { return };
+        // Another hub has been seated: where this co-op was the hub itself, it orders nothing more, here least of all.
+        room.fence(record.term);
         let truncate = room.adopt(log, until);
         let id = room.id;
         self.write(Write::Truncate(truncate));

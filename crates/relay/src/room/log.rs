@@ -156,6 +156,7 @@ impl Log {
             && view.context().is_ok_and(|context| context == creation.context)
             && creation.context.check().is_ok()
             && creation.context.voters.names == [creation.hub.name.clone()]
+            && creation.context.voter_keys == [creation.hub.key]
             && leaf.key == creation.creator_key
             && pseudonym == sender
             && *coop == creation.hub;

@@ -1,0 +1,138 @@
+//! The programs as a person meets them: what is said when something is in the way, and what scripts lean on.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use kith_e2e::{World, program, texts};
+use serde_json::{Value, json};
+
+fn stderr_of(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// One co-op, one member, one room.
+fn alone() -> (World, String) {
+    let world = World::of(1);
+    world.join(0, "H1", "first");
+    let room = world.kith_field("H1", &["room", "new", "Quiet room"], "room");
+    (world, room)
+}
+
+/// In a new room one co-op of one holds what is said; who has not said its name has none; one's own invitations are there.
+#[test]
+fn small_promises_are_kept() {
+    let (world, room) = alone();
+    let held = world.kith_lines("H1", &["say", &room, "only me", "--wait", "held"]);
+    assert_eq!(held[0]["state"], json!("held 1/1"));
+    world.kith("H1", &["say", &room, "-2 degrees, and no heating"]);
+    let link = world.kith_field("H1", &["room", "invite", &room, "--uses", "2"], "link");
+    let lines = world.kith_lines("H1", &["read", &room]);
+    assert!(lines.iter().any(|line| line["kind"] == "invite"), "{lines:?}");
+    // A membership link for two.
+    let invite = world.coops[0].kithd(&["invite", "--uses", "2"]);
+    for home in ["H2", "H3"] {
+        world.kith(home, &["join", &invite, "--name", "somebody"]);
+        world.kith(home, &["room", "join", &link]);
+    }
+    assert!(!world.try_kith("H4", &["join", &invite, "--name", "third", "--timeout", "5"]).status.success());
+    let members = world.kith_lines("H1", &["members", &room]);
+    assert_eq!(members.len(), 3);
+    // A joiner cannot know the name of who spoke before it came.
+    let read = world.kith_lines("H3", &["read", &room]);
+    let joined = read.iter().find(|line| line["kind"] == "joined").expect("a join");
+    assert!(joined["name"].is_null() || joined["name"].is_string(), "{joined}");
+    assert!(world.kith_lines("H3", &["members", &room]).iter().any(|member| member["name"].is_null()));
+}
+
+/// Whoever reads a program's output may stop reading.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (world, room) = alone();
+    world.kith("H1", &["say", &room, "hello"]);
+    let folder = world.coops[0].folder.clone();
+    let kithd = |arguments: &[&str]| {
+        let mut command = Command::new(program("kithd"));
+        command.arg(arguments[0]).arg(&folder).args(&arguments[1..]);
+        command
+    };
+    for mut command in [world.command("H1", &["rooms"]), world.command("H1", &["read", &room, "--json"]), kithd(&["status"])] {
+        let mut child = command.env("RUST_BACKTRACE", "1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut error = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert!(child.wait().unwrap().success() && error.is_empty(), "{command:?}: {error}");
+    }
+}
+
+/// Errors are a sentence, whatever the environment says about traces.
+#[test]
+fn errors_are_for_people() {
+    let (world, _) = alone();
+    let folder = world.coops[0].folder.to_str().unwrap().to_owned();
+    let init = ["init", &folder, "--name", "alder.test"];
+    let output = Command::new(program("kithd")).args(init).env("RUST_BACKTRACE", "1").output().unwrap();
+    let error = stderr_of(&output);
+    assert!(!output.status.success() && error.lines().count() == 1 && error.contains("Choose another folder"), "{error}");
+}
+
+/// A second server on one folder would sign a second history.
+#[test]
+fn one_server_works_in_a_folder() {
+    let (world, _) = alone();
+    let coop = &world.coops[0];
+    let config = coop.folder.join("kithd.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let moved = text.replace(&format!(":{}\"", coop.port), ":0\"").replace(&format!(":{}\"", coop.link_port), ":0\"");
+    std::fs::write(&config, moved).unwrap();
+    let second = Command::new(program("kithd")).arg("serve").arg(&coop.folder).output().unwrap();
+    assert!(!second.status.success() && stderr_of(&second).contains("another kithd"), "{}", stderr_of(&second));
+    std::fs::write(&config, text).unwrap();
+    assert!(coop.kithd(&["invite"]).starts_with("http://127.0.0.1"), "the first one still answers");
+}
+
+/// Without its server a device shows what it has, and says that it could not be brought up to date.
+#[test]
+fn what_is_there_is_shown_first() {
+    let (mut world, room) = alone();
+    world.kith("H1", &["say", &room, "before the cut", "--wait", "ordered"]);
+    world.coops[0].kill();
+    let output = world.try_kith("H1", &["read", &room, "--json", "--timeout", "1"]);
+    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!output.status.success() && stderr_of(&output).contains("what the device had"), "{}", stderr_of(&output));
+    assert_eq!(texts(&lines).last().unwrap().1, "before the cut");
+    assert!(!stderr_of(&output).contains("outbox"), "nothing waits there");
+}
+
+/// Whoever stays with a room hears when the connection goes and when it is back, and sees how far its own words have come.
+#[test]
+fn following_says_how_it_is() {
+    let (mut world, room) = alone();
+    world.kith("H1", &["say", &room, "here", "--wait", "ordered"]);
+    let mut follow = world.command("H1", &["read", &room, "--follow"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (heard, said) = mpsc::channel();
+    for source in [Box::new(follow.stdout.take().unwrap()) as Box<dyn Read + Send>, Box::new(follow.stderr.take().unwrap())] {
+        let heard = heard.clone();
+        std::thread::spawn(move || BufReader::new(source).lines().map_while(Result::ok).for_each(|line| drop(heard.send(line))));
+    }
+    let hear = |what: &str| {
+        let mut lines = Vec::new();
+        while let Ok(line) = said.recv_timeout(Duration::from_secs(20)) {
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.contains(what)) {
+                return;
+            }
+        }
+        panic!("{what:?} is not among {lines:?}");
+    };
+    hear("here");
+    world.coops[0].kill();
+    hear("No connection");
+    world.coops[0].start();
+    hear("Connected again");
+    world.kith("H1", &["say", &room, "all is well"]);
+    hear("all is well  (held 1/1)");
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
