@@ -11,13 +11,13 @@ use serde_json::json;
 use super::Session;
 
 /// Most that is read of a file: a proof in base64, and whatever a mail program put around it.
-const FILE_BYTES_MAX: u64 = 4 * PROOF_BYTES_MAX as u64;
+const LONGEST_FILE: u64 = 4 * PROOF_BYTES_MAX as u64;
 
 /// Checks a proof by what stands in it alone. Needs no home and no network.
 pub fn check(file: &Path, is_json: bool) -> Result<()> {
     let mut text = String::new();
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    opened.take(FILE_BYTES_MAX).read_to_string(&mut text).context("this is no proof of Kith's: it is not text")?;
+    opened.take(LONGEST_FILE).read_to_string(&mut text).context("this is no proof of Kith's: it is not text")?;
     let proof = Proof::from_file(&text)?;
     let verdict = proof.verify();
     let (room, term, convicted) = (proof.room().to_string(), proof.term(), proof.convicted());

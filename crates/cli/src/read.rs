@@ -7,13 +7,12 @@ use anyhow::Result;
 use kith_client::core::timeline::Row;
 use kith_client::native::ClientError;
 use kith_protocol::ids::{RoomId, Seq};
+use kith_protocol::limits::FOLLOWED_LINES_MAX;
 use tokio::time::Instant;
 
 use crate::Session;
 use crate::print::{self, Style};
 
-/// Lines whose state is followed.
-const FOLLOWED_MAX: u64 = 1_000;
 /// How long whoever stays waits for the newest before it is shown what the device has.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -104,7 +103,7 @@ impl Session {
     fn print_changes(&mut self, room: &RoomId, since: Option<u64>, style: &Style, shown: &mut HashMap<LineKey, String>) -> Result<()> {
         let newest = shown.keys().filter_map(|key| if let LineKey::Seq(seq) = key { Some(*seq) } else { None }).max();
         // Old lines change no more: what every co-op holds is held.
-        let from = newest.map_or(since, |newest| since.max(newest.checked_sub(FOLLOWED_MAX)));
+        let from = newest.map_or(since, |newest| since.max(newest.checked_sub(FOLLOWED_LINES_MAX)));
         for row in self.lines(room, from)? {
             let key = row.seq.map_or(LineKey::Item(row.item.unwrap_or(0)), |seq| LineKey::Seq(seq.0));
             let state = row.state.to_string();

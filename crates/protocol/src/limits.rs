@@ -199,3 +199,40 @@ pub const LINK_REQUEST_MS_MAX: u64 = 10_000;
 pub const JOIN_ATTEMPTS_MAX: u32 = 16;
 /// Entries in a client's outbox.
 pub const OUTBOX_MAX: usize = 1_000;
+/// Rooms that one account may be in or be joining.
+pub const ROOMS_PER_ACCOUNT_MAX: usize = 1_000;
+/// Frames of messages without a place to one session at once; older ones come with the log.
+pub const PROVISIONAL_FRAMES_MAX: usize = 4;
+/// Checkpoints of a room that can still be marked. A mirror that is further behind marks a later one.
+pub const CHECKPOINTS_MAX: usize = 64;
+/// Longest request on the steward's socket, bytes.
+pub const STEWARD_REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Longest answer on the steward's socket, bytes: the status of as many rooms as a co-op can have.
+pub const STEWARD_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes on the wire of one message of a session. Headers of fragments are a small part of what they carry; more is nothing
+/// but headers.
+pub const MEMBER_RAW_BYTES_MAX: u64 = MEMBER_FRAME_BYTES_MAX as u64 * 2;
+/// A client's items that got their place, remembered for whoever asks.
+pub const DONE_MAX: usize = 64;
+/// Messages without a place that a client keeps in a room; the oldest go first.
+pub const LOOSE_MAX: usize = 1_000;
+/// Roots of recent sizes that a client's session remembers in a room.
+pub const ROOTS_MAX: usize = 4_096;
+/// Entries of one room that a client may have on their way at once.
+pub const IN_FLIGHT_MAX: usize = 32;
+/// Times that a client makes an entry anew because the hub wants it otherwise.
+pub const TRIES_MAX: u32 = 20;
+/// How far ahead a message of one sender may be, generations of its ratchet.
+pub const FORWARD_MAX: u32 = 10_000;
+/// Messages of one sender that may come out of order.
+pub const OUT_OF_ORDER_MAX: u32 = 100;
+/// Commas in one frame in JSON: the largest lists that a frame may have, with all fields of their items, stay far below.
+pub const JSON_COMMAS_MAX: usize = 16 * 1024;
+/// Largest head of an HTTP request, bytes.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Most header fields of an HTTP request.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// No retry of a client's lost connection waits longer, milliseconds.
+pub const RECONNECT_MS_MAX: u64 = 3_000;
+/// Newest lines of a room whose state a terminal that stays looks at again.
+pub const FOLLOWED_LINES_MAX: u64 = 1_000;

@@ -15,8 +15,8 @@ use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
 use kith_protocol::ids::{ConnectionId, Millis};
 use kith_protocol::limits::{
-    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, MEMBER_FRAME_BYTES_MAX, MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX,
-    UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
+    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, MEMBER_FRAME_BYTES_MAX, MEMBER_RAW_BYTES_MAX, MESSAGE_MS_MAX,
+    SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
 };
 use kith_protocol::rate::Bucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,8 +29,6 @@ use crate::coop::Input;
 use crate::coop::driver::{Handle, Message as ToCoop};
 use crate::queue::{Receiver, queue};
 
-/// Headers of fragments are a small part of what they carry; a message of more raw bytes is nothing but headers.
-const RAW_BYTES_MAX: u64 = MEMBER_FRAME_BYTES_MAX as u64 * 2;
 /// How long the reason may take to be written before the connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Messages that are written before one flush.
@@ -154,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         self.complete = self.meter.read();
         // Whoever has not authenticated gets no large message through: the first message is what authenticates.
         if matches!(next, Some(Ok(Message::Binary(_) | Message::Text(_)))) {
-            self.meter.allow(RAW_BYTES_MAX);
+            self.meter.allow(MEMBER_RAW_BYTES_MAX);
         }
         next
     }

@@ -14,7 +14,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kith_protocol::codec::Encoding;
-use kith_protocol::limits::{CONNECTIONS_MAX, MEMBER_KEEPALIVE_S, REQUEST_HEAD_MS_MAX, TLS_HANDSHAKE_MS_MAX};
+use kith_protocol::limits::{
+    CONNECTIONS_MAX, MEMBER_KEEPALIVE_S, REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX, TLS_HANDSHAKE_MS_MAX,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -104,8 +106,8 @@ impl Listener {
         let _ = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX))
-            .max_buf_size(8 * 1024)
-            .max_headers(64)
+            .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+            .max_headers(REQUEST_HEADERS_MAX)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
             .await;

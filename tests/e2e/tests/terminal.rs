@@ -136,3 +136,37 @@ fn following_says_how_it_is() {
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+/// The steward's socket takes requests of a size that stewards' requests have.
+#[test]
+fn the_stewards_socket_is_bounded() {
+    use std::io::Write;
+    let (world, _) = alone();
+    let coop = &world.coops[0];
+    let mut socket = std::os::unix::net::UnixStream::connect(coop.folder.join("admin.sock")).unwrap();
+    let len = kith_protocol::limits::STEWARD_REQUEST_BYTES_MAX + 1;
+    write!(socket, "POST / HTTP/1.1\r\nHost: kithd\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n").unwrap();
+    // It may answer before it has read all.
+    let _ = socket.write_all(&vec![b'1'; len]);
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer);
+    assert!(answer.contains("length limit exceeded"), "{answer}");
+    assert!(coop.kithd(&["invite"]).starts_with("http://"), "it goes on answering");
+}
+
+/// Strangers who hold places at the links' port are bounded, and let go in time: the neighbour's link comes up.
+#[test]
+fn strangers_at_the_links_port_are_bounded() {
+    use std::net::TcpStream;
+    let mut world = World::strangers();
+    let port = world.coops[1].link_port;
+    let held: Vec<TcpStream> =
+        (0..kith_protocol::limits::LINK_STRANGERS_MAX).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let mut one_more = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    one_more.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(one_more.read(&mut [0; 8]).unwrap_or(0), 0, "turned away at once");
+    drop(held);
+    world.introduce();
+    let up = || kith_e2e::http(world.coops[0].port, "/metrics").is_some_and(|text| text.contains("kith_links 1\n"));
+    kith_e2e::until("the link", Duration::from_secs(10), up);
+}

@@ -1,9 +1,10 @@
 //! The short form of ratchet trees, over trees that OpenMLS made: a room that grows, loses members and grows again.
 
-use kith_client::mls::group::{Group, Outgoing};
+use kith_client::mls::group::{Group, Handshake, Outgoing};
 use kith_client::mls::provider::Provider;
 use kith_protocol::credential::LeafCertificate;
-use kith_protocol::ids::{Coop, Pseudonym, RoomId, UnixSeconds};
+use kith_protocol::ids::{Coop, Hash, Pseudonym, RoomId, UnixSeconds};
+use kith_protocol::limits::{FORWARD_MAX, OUT_OF_ORDER_MAX};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::ratchet_tree::{restore, shorten};
 use kith_protocol::room::{Role, RoomContext};
@@ -99,4 +100,35 @@ fn a_tree_that_grows_shrinks_and_grows_again_comes_back_whole() {
         circle.commit(&[]);
         circle.sizes();
     }
+}
+
+/// How far a sender's messages may come out of order, and how far ahead one may be: what is beyond cannot be opened, and
+/// does no harm to the rest.
+#[test]
+fn a_senders_ratchet_has_a_window() {
+    let root = SecretKey::from_seed([99; 32]);
+    let coop = Coop { name: "alder.test".parse().unwrap(), key: root.public() };
+    let leaf = |seed: u8| SecretKey::from_seed([seed; 32]);
+    let certified = |seed: u8| LeafCertificate::issue(&root, coop.clone(), &ROOM, &leaf(seed).public(), Pseudonym([seed; 16]), 0, NOW);
+    let voters = Voters { names: vec![coop.name.clone()], tie_breaker: None };
+    let roles = vec![(Pseudonym([1; 16]), Role::Facilitator)];
+    let context = RoomContext { roles, invites: Vec::new(), voters, voter_keys: vec![coop.key] };
+    let (ours, theirs) = (Provider::new([1; 32]), Provider::new([2; 32]));
+    let (mut group, info, tree) = Group::create(&ours, &ROOM, &leaf(1), &certified(1), &context).unwrap();
+    let joined = Group::join(&Provider::new([3; 32]), &leaf(2), &certified(2), &info, &tree, Vec::new()).unwrap();
+    let Handshake::Other(staged) = group.stage(&ours, &joined.outgoing.commit).unwrap() else { panic!("it is somebody else's") };
+    group.merge(&ours, *staged).unwrap();
+    let mut reader = Group::adopt(&theirs, &ROOM, joined.state).unwrap();
+    let say = |group: &mut Group, text: &[u8]| group.encrypt(&ours, &leaf(1), &Hash([1; 32]), text).unwrap();
+    let window: Vec<Vec<u8>> = (0..OUT_OF_ORDER_MAX + 2).map(|_| say(&mut group, b"in the window")).collect();
+    let (last, first) = (window.len() - 1, &window[0]);
+    assert!(reader.open(&theirs, &window[last]).is_ok());
+    assert!(reader.open(&theirs, first).is_err(), "too far behind");
+    assert!(reader.open(&theirs, &window[last - OUT_OF_ORDER_MAX as usize + 1]).is_ok());
+    (0..FORWARD_MAX).for_each(|_| drop(say(&mut group, b"nobody hears")));
+    let near = say(&mut group, b"just there");
+    let far = say(&mut group, b"too far");
+    assert!(reader.open(&theirs, &far).is_err(), "too far ahead");
+    assert!(reader.open(&theirs, &near).is_ok());
+    assert!(reader.open(&theirs, &far).is_ok(), "and now it is near");
 }

@@ -82,15 +82,7 @@ fn libraries_stay_where_they_belong() {
 #[test]
 fn machines_are_pure() {
     let machines = [
-        "crates/relay/src/coop/full.rs",
-        "crates/relay/src/coop/machine.rs",
-        "crates/relay/src/coop/members.rs",
-        "crates/relay/src/coop/links.rs",
-        "crates/relay/src/coop/feed.rs",
-        "crates/relay/src/coop/outbox.rs",
-        "crates/relay/src/coop/steward.rs",
-        "crates/relay/src/coop/agreements.rs",
-        "crates/relay/src/coop/status.rs",
+        "crates/relay/src/coop/",
         "crates/federation/src/agreement/",
         "crates/federation/src/link/greeting.rs",
         "crates/relay/src/room/",
@@ -100,9 +92,11 @@ fn machines_are_pure() {
         "crates/client/src/core/",
         "crates/protocol/src/",
     ];
+    let drivers = ["crates/relay/src/coop/driver.rs"];
     let mut looked_at = 0;
     for (path, text) in sources("crates") {
-        if !machines.iter().any(|machine| path.to_str().unwrap().starts_with(machine)) {
+        let path_text = path.to_str().unwrap();
+        if drivers.contains(&path_text) || !machines.iter().any(|machine| path_text.starts_with(machine)) {
             continue;
         }
         looked_at += 1;
@@ -144,4 +138,66 @@ fn the_top_level_is_tidy() {
         let name = entry.file_name().into_string().unwrap();
         assert!(name.starts_with('.') || allowed.contains(&name.as_str()), "{name} does not belong at the top");
     }
+}
+
+/// Every bound stands in one file.
+#[test]
+fn limits_stand_in_one_file() {
+    for (path, text) in sources("crates") {
+        // The store that fails on command is a tool of tests.
+        if path.ends_with("protocol/src/limits.rs") || path.ends_with("storage/src/fault.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let is_bound =
+            |line: &&str| line.contains("const ") && (line.contains("_MAX:") || line.contains("_BURST:")) && !line.contains("= limits::");
+        let found: Vec<&str> = code.lines().filter(is_bound).collect();
+        let is_test = path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+        assert!(is_test || found.is_empty(), "{}: {found:?} belongs into limits.rs", path.display());
+    }
+}
+
+/// What happens when a bound is reached is tested: each has a test that names it, or a reason here why it has none.
+#[test]
+fn every_limit_is_reached_by_a_test() {
+    let reasons = BTreeMap::from([
+        ("AGREEMENT_BYTES_PER_DAY", "a default; the bound that it sets is reached in tests/sim/tests/agreements.rs"),
+        ("AGREEMENT_ENTRIES_PER_DAY", "a default; as above"),
+        ("AGREEMENT_ROOMS", "a default; as above"),
+        ("CANDIDACY_MS", "a time; elections that run out of it are in tests/sim/tests/succession.rs"),
+        ("COMPARE_EVERY_MS", "a time; what comes of it is in tests/evil"),
+        ("CONTROL_FRAMES_PER_SECOND_MILLI", "how fast CONTROL_FRAMES_BURST, which is reached, comes back"),
+        ("DRAIN_MS_MAX", "a time beneath a real process; tests/e2e/tests/failures.rs measures the drain"),
+        ("FOLLOWED_LINES_MAX", "how far back a terminal looks for lines that have changed; older ones change no more"),
+        ("HUB_SILENCE_MS", "a time; tests/sim/tests/succession.rs waits for what it leads to"),
+        ("INPUTS_PER_ROUND_MAX", "how much is taken before a commit is looked for; nothing is refused by it"),
+        ("INPUTS_QUEUED_MAX", "the size of a channel of tokio's, whose senders wait"),
+        ("INVITE_LIFETIME_S", "a default"),
+        ("LEAF_CERTIFICATE_LIFETIME_S", "a default; that certificates end is tested beside them"),
+        ("LINK_FETCH_WORK", "a price; the budget that it is paid from is reached"),
+        ("LINK_FOLLOW_WORK", "a price; as above"),
+        ("LINK_KEY_LIFETIME_S", "a default; that certificates end is tested beside them"),
+        ("LINK_PING_MS", "a time; LINK_DEAD_MS, after it, is reached"),
+        ("LINK_RETRY_FIRST_MS", "a time; tests/e2e/tests/failures.rs measures the first retry"),
+        ("LINK_STOPPED_RETRY_MS", "a time; a link that the steward stopped is dialled seldom"),
+        ("RECONNECT_MS_MAX", "a time; tests/e2e/tests/terminal.rs waits for a device that is back"),
+        ("ROOT_OVERLAP_S", "a default; ROOT_OVERLAP_S_MAX is reached"),
+        ("STEWARD_ANSWER_BYTES_MAX", "a bound on what one's own server says; a hundred thousand rooms stay below"),
+    ]);
+    let limits = std::fs::read_to_string(root().join("crates/protocol/src/limits.rs")).unwrap();
+    let names = limits.lines().filter_map(|line| line.strip_prefix("pub const ")).filter_map(|line| line.split(':').next());
+    let mut tests = String::new();
+    for (path, text) in sources("crates").into_iter().chain(sources("tests")) {
+        let is_test = path.starts_with("tests")
+            || path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "conformance")
+            || path.ends_with("tests.rs")
+            || path.ends_with("conformance.rs");
+        let code = if is_test { text.as_str() } else { text.split_once("#[cfg(test)]").map_or("", |(_, tests)| tests) };
+        if !path.ends_with("tidy/tests/house.rs") {
+            tests.push_str(code);
+        }
+    }
+    let is_named = |name: &str| tests.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+    let missing: Vec<&str> = names.filter(|name| !is_named(name) && !reasons.contains_key(name)).collect();
+    assert!(missing.is_empty(), "no test names {missing:?}");
 }

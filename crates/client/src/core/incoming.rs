@@ -7,7 +7,7 @@ use kith_protocol::codec;
 use kith_protocol::content::Content;
 use kith_protocol::frank::Franking;
 use kith_protocol::ids::{Coop, Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
-use kith_protocol::limits::PAST_EPOCHS_MAX;
+use kith_protocol::limits::{DONE_MAX, PAST_EPOCHS_MAX, ROOTS_MAX};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::{Unpacked, extra_of, unpack};
 use kith_protocol::log::{Header, Kind};
@@ -16,13 +16,11 @@ use kith_protocol::mls_framing;
 use kith_protocol::room::leave_statement;
 use kith_protocol::sign::{Signature, verify};
 
-use super::machine::{Core, LogView, ROOTS_MAX, row_key};
+use super::machine::{Core, LogView, row_key};
 use super::state::{Intent, OutItem, Phase, RoomState, RowState, RowWhat};
 use crate::mls::group::Group;
 use crate::pack::{unpack as unpack_content, unpad};
 
-/// Items that got their place, remembered for whoever asks.
-const DONE_MAX: usize = 64;
 /// Entries after which a cursor is told even while there is much to do.
 const CURSOR_EVERY: u64 = 64;
 

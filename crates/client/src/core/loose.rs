@@ -4,7 +4,7 @@
 use kith_protocol::codec;
 use kith_protocol::content::Content;
 use kith_protocol::ids::{Pseudonym, RoomId, RoomNumber, Seq};
-use kith_protocol::limits::PAST_EPOCHS_MAX;
+use kith_protocol::limits::{LOOSE_MAX, PAST_EPOCHS_MAX};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::{Unpacked, extra_of};
 use kith_protocol::log::provisional::Provisional;
@@ -12,9 +12,6 @@ use kith_protocol::log::{Header, Kind};
 
 use super::machine::Core;
 use super::state::{Loose, Phase, RoomState, RowWhat};
-
-/// Messages without a place that a room keeps; the oldest go first.
-const LOOSE_MAX: usize = 1_000;
 
 impl Core {
     /// Messages of members of one's own co-op, which the hub has not ordered.

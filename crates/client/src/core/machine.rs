@@ -173,9 +173,6 @@ pub(super) struct LogView {
     pub hub: Option<Coop>,
 }
 
-/// Roots of recent sizes that a session remembers.
-pub(super) const ROOTS_MAX: usize = 4_096;
-
 /// What lasts as long as a connection.
 #[derive(Debug, Default)]
 pub(super) struct Session {

@@ -10,6 +10,7 @@ mod commits;
 mod compose;
 mod facts;
 mod incoming;
+mod joining;
 mod loose;
 pub mod machine;
 mod membership;
@@ -18,6 +19,9 @@ mod proofs;
 pub mod state;
 mod terms;
 pub mod timeline;
+
+#[cfg(test)]
+mod tests;
 
 pub use machine::{Ask, Core, CoreError, Effect, Event, Item, ItemState, VerifyReport};
 pub use timeline::{Row, RowState};

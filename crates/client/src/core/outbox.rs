@@ -5,6 +5,7 @@ use kith_protocol::codec::{self, OpenedContent};
 use kith_protocol::error::Code;
 use kith_protocol::frank::{self, Franking};
 use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::limits::{IN_FLIGHT_MAX, TRIES_MAX};
 use kith_protocol::log::Kind;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::{Refused, Send, ToServer};
@@ -15,11 +16,6 @@ use kith_protocol::sign::SecretKey;
 use super::machine::{Ask, Core, CoreError, Event, Item, ItemState};
 use super::state::{Intent, Key, Made, OutItem, Phase, RoomState};
 use crate::pack::{pack, pad};
-
-/// Entries of one room that may be on their way at once.
-const IN_FLIGHT_MAX: usize = 32;
-/// Times that an entry is made anew because the hub wants it otherwise.
-const TRIES_MAX: u32 = 20;
 
 impl Core {
     /// Makes and sends what the room can take now.

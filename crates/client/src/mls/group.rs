@@ -7,7 +7,7 @@ use kith_protocol::codec;
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::{Epoch, Hash, Pseudonym, PublicKey, RoomId};
 use kith_protocol::judge::{CommitFacts, JoinFacts};
-use kith_protocol::limits::PAST_EPOCHS_MAX;
+use kith_protocol::limits::{FORWARD_MAX, OUT_OF_ORDER_MAX, PAST_EPOCHS_MAX};
 use kith_protocol::room::{EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
 use kith_protocol::sign::SecretKey;
 use openmls::messages::group_info::VerifiableGroupInfo;
@@ -17,10 +17,6 @@ use openmls_traits::signatures::{Signer, SignerError};
 use openmls_traits::types::SignatureScheme;
 
 use super::provider::{CIPHERSUITE, Delta, Provider};
-
-/// Messages of one sender that may come out of order, and how far ahead one may be.
-const OUT_OF_ORDER_MAX: u32 = 100;
-const FORWARD_MAX: u32 = 10_000;
 
 /// What went wrong with a group. None of these breaks the group: nothing was merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

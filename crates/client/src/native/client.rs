@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use kith_protocol::error::Code;
 use kith_protocol::ids::UnixSeconds;
+use kith_protocol::limits::RECONNECT_MS_MAX;
 use tokio::time::Instant;
 
 use super::connection::{ConnectError, Connection};
@@ -15,7 +16,7 @@ use crate::core::{Core, CoreError, Event};
 const TICK: Duration = Duration::from_millis(300);
 /// First and longest wait before connecting again.
 const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-const RECONNECT_MAX: Duration = Duration::from_secs(3);
+const LONGEST_WAIT: Duration = Duration::from_millis(RECONNECT_MS_MAX);
 /// Frames that are taken in one step.
 const FRAMES_PER_STEP: usize = 128;
 
@@ -140,7 +141,7 @@ impl Client {
                     Ok(Err(ClientError::Connect(error))) => {
                         failed = Some(error);
                         let wait = (Instant::now() + self.backoff).min(deadline);
-                        self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+                        self.backoff = (self.backoff * 2).min(LONGEST_WAIT);
                         tokio::time::sleep_until(wait).await;
                         continue;
                     }
@@ -200,7 +201,7 @@ impl Client {
             self.lost()?;
             // A server that closes at once is not asked again at once.
             tokio::time::sleep_until((Instant::now() + self.backoff).min(deadline)).await;
-            self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+            self.backoff = (self.backoff * 2).min(LONGEST_WAIT);
             return Ok(Vec::new());
         };
         let mut frames = vec![first];

@@ -106,14 +106,12 @@ pub static GROUP_SNAPSHOT: Shape = Shape {
 static CHECK_IN: Shape = Shape { lists: &[list(3, "words", limits::WORDS_MAX, 1)], parts: &[] };
 pub static CONTENT: Shape = Shape { lists: &[], parts: &[(2, &CHECK_IN)] };
 
-/// The largest lists that a frame may have, with all fields of their items, stay far below.
-const JSON_COMMAS_MAX: usize = 16 * 1024;
 /// Most lists and parts of one shape together.
-const FIELDS_MAX: usize = 6;
+const WIDEST: usize = 6;
 
 /// Passes bytes whose lists are within their bounds. What else is wrong with them is for the decoder to find.
 pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {
-    let mut counts = [0; FIELDS_MAX];
+    let mut counts = [0; WIDEST];
     while !bytes.is_empty() {
         let key = varint(&mut bytes)?;
         let (field, len) = match key & 7 {
@@ -149,7 +147,7 @@ pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {
 
 /// The same for JSON, which is for debugging: its items stand between commas, and base64 has none.
 pub fn check_json(bytes: &[u8]) -> Result<()> {
-    if bytes.iter().filter(|byte| **byte == b',').count() <= JSON_COMMAS_MAX { Ok(()) } else { Err(DecodeError::TooLarge("frame")) }
+    if bytes.iter().filter(|byte| **byte == b',').count() <= limits::JSON_COMMAS_MAX { Ok(()) } else { Err(DecodeError::TooLarge("frame")) }
 }
 
 fn count(items: &mut usize, list: &List, len: usize) -> Result<()> {
@@ -177,7 +175,7 @@ mod tests {
     #[test]
     fn every_field_has_its_place_in_the_count() {
         let shapes = [&TO_SERVER, &TO_MEMBER, &LINK, &CONTEXT, &ROOM_SNAPSHOT, &GROUP_SNAPSHOT, &CONTENT, &VOTE, &SUCCESSION, &PROOF];
-        assert_eq!(shapes.into_iter().map(widest).max(), Some(FIELDS_MAX));
+        assert_eq!(shapes.into_iter().map(widest).max(), Some(WIDEST));
     }
 
     #[test]

@@ -192,6 +192,7 @@ fn the_longest_lists_have_a_price() {
 fn json_lists_of_nothing_have_a_price() {
     for (frame, list) in [("entries", "entries"), ("group", "leaves"), ("attestation", "marks")] {
         let items = vec!["{}"; MEMBER_FRAME_BYTES_MAX / 3 - 32].join(",");
+        assert!(items.matches(',').count() > limits::JSON_COMMAS_MAX);
         let json = format!("{{\"{frame}\":{{\"{list}\":[{items}]}}}}");
         let (read, peak) = peak(|| ToMember::from_json(json.as_bytes()));
         assert_eq!(read, Err(DecodeError::TooLarge("frame")));

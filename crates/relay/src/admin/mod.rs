@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use kith_federation::link::tls::LinkIdentity;
+use kith_protocol::limits::{STEWARD_ANSWER_BYTES_MAX, STEWARD_REQUEST_BYTES_MAX};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -24,11 +25,6 @@ use crate::coop::steward::Request as Steward;
 pub use wire::{
     Answer, FrozenView, NeighbourLine, NeighbourStatusView, NeighbourView, NoticeView, RoomStatusView, SignedView, StatusView, Wire, time,
 };
-
-/// Longest request, bytes.
-const REQUEST_BYTES_MAX: usize = 256 * 1024;
-/// Longest answer, bytes: the status of as many rooms as a co-op can have.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a steward's requests work on.
 #[derive(Clone)]
@@ -76,7 +72,7 @@ async fn respond(request: Request<Incoming>, admin: Admin) -> Result<Response<Fu
 }
 
 async fn handle(request: Request<Incoming>, admin: &Admin) -> anyhow::Result<Answer> {
-    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let body = Limited::new(request.into_body(), STEWARD_REQUEST_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
     let wire: Wire = serde_json::from_slice(&body.to_bytes()).context("not a steward's request")?;
     let request = match wire.into_domain()? {
         Some(request) => request,
@@ -106,7 +102,7 @@ pub async fn ask(path: &Path, request: &Wire) -> anyhow::Result<Option<Answer>> 
     if response.status() != StatusCode::OK {
         bail!("the running server answered {}", response.status());
     }
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let body = Limited::new(response.into_body(), STEWARD_ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow::anyhow!("{error}"))?;
     driving.abort();
     Ok(Some(serde_json::from_slice(&body.to_bytes())?))
 }

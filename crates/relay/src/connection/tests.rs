@@ -223,7 +223,7 @@ async fn fault_25_fragments_without_end_are_cut() {
         client.pipe.write_all(&fragment(BINARY_BEGUN)).await.unwrap();
         let at = Instant::now();
         let taken = client.write_until_closed(&fragment(CONTINUED)).await;
-        assert!(taken <= RAW_BYTES_MAX + slack, "{taken} bytes of fragments");
+        assert!(taken <= MEMBER_RAW_BYTES_MAX + slack, "{taken} bytes of fragments");
         assert!(at.elapsed() <= FAREWELL, "{:?}", at.elapsed());
     }
     let mut stranger = Client::connect(&coop);

@@ -497,3 +497,32 @@ impl Coop {
         self.write_lazily(Write::PutMarked { room: number, attestation });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_protocol::ids::{Counter, EntryId, Epoch, Pseudonym, UnixSeconds};
+
+    use super::*;
+
+    fn row(seq: u64, term: u32, bytes: usize) -> (Header, LogRow) {
+        let id = EntryId { sender: Pseudonym([1; 16]), counter: Counter { device: 0, number: seq + 1 } };
+        let (epoch, kind, time, hash) = (Epoch(0), Kind::Message, UnixSeconds(1), Hash([0; 32]));
+        let header = Header { room: RoomId([1; 32]), seq: Seq(seq), term: Term(term), epoch, kind, id, time, body_hash: hash, extra: hash };
+        (header, LogRow { header: Bytes::new(), nodes: Bytes::new(), body: vec![0; bytes].into(), group_info: Bytes::new() })
+    }
+
+    fn cut(rows: &[(Header, LogRow)]) -> Vec<usize> {
+        frames(rows).map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn frames_are_bounded_in_entries_and_bytes_and_of_one_term() {
+        let many: Vec<_> = (0..BATCH_ENTRIES_MAX as u64 + 2).map(|seq| row(seq, 1, 1)).collect();
+        assert_eq!(cut(&many), [BATCH_ENTRIES_MAX, 2]);
+        let half = BATCH_BYTES_MAX / 2;
+        assert_eq!(cut(&[row(0, 1, half), row(1, 1, half), row(2, 1, 1)]), [2, 1]);
+        // One larger body stands alone.
+        assert_eq!(cut(&[row(0, 1, 1), row(1, 1, BATCH_BYTES_MAX + 1), row(2, 1, 1)]), [1, 1, 1]);
+        assert_eq!(cut(&[row(0, 1, 1), row(1, 2, 1)]), [1, 1]);
+    }
+}

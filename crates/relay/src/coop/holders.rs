@@ -2,7 +2,7 @@
 //! tell each other how far they have what both hold, whenever a link comes up and whenever a room gets another hub.
 
 use kith_protocol::codec;
-use kith_protocol::ids::{CoopName, Millis, RoomId, RoomNumber, Seq, Term};
+use kith_protocol::ids::{CoopName, Millis, Pseudonym, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::Attestation;
 
@@ -37,6 +37,12 @@ impl Coop {
             link.follow(number, id, from, term);
             self.pump_link(connection);
         }
+    }
+
+    /// Whether a room's log, as far as it is here, has entries by that pseudonym.
+    pub(super) fn is_logged(&self, room: &RoomId, who: &Pseudonym) -> bool {
+        let room = self.room_numbers.get(room).and_then(|number| self.rooms.get(number));
+        room.and_then(Room::log).is_some_and(|log| log.index_of(who).is_some())
     }
 
     pub(super) fn refollow_later(&mut self, number: RoomNumber) {

@@ -7,7 +7,7 @@ use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{AccountHandle, ConnectionId, Counter, DeviceHandle, EntryId, Pseudonym, PublicKey, RoomId, RoomNumber, Seq};
 use kith_protocol::judge::RoomFacts;
-use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX, UNAUTHENTICATED_MAX};
+use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX, ROOMS_PER_ACCOUNT_MAX, UNAUTHENTICATED_MAX};
 use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::member::{FetchGroup, Join, RequestId, Send, ToMember, ToServer, auth_statement, membership_statement};
@@ -22,9 +22,6 @@ use crate::room::offer::NoGroup;
 use crate::room::{Order, Room};
 use crate::session::machine::Watch;
 use crate::session::{Identity, Session};
-
-/// Rooms that one account may be in or be joining.
-const ROOMS_PER_ACCOUNT_MAX: usize = 1_000;
 
 /// A no to a request: what, and in the log's words why.
 type No = (Code, String);
@@ -340,12 +337,6 @@ impl Coop {
             LeafCertificate::issue(&self.secrets.root, self.me.clone(), &room, &leaf_key, pseudonym, identity.device_number, self.wall);
         self.reply_after_commit(connection, &ToMember::Certificate { request, certificate });
         Ok(())
-    }
-
-    /// Whether the room's log, as far as it is here, has entries by that pseudonym.
-    fn is_logged(&self, room: &RoomId, who: &Pseudonym) -> bool {
-        let room = self.room_numbers.get(room).and_then(|number| self.rooms.get(number));
-        room.and_then(|room| room.log()).is_some_and(|log| log.index_of(who).is_some())
     }
 
     fn new_room(&mut self, id: RoomId, hub: kith_protocol::ids::Coop) -> Result<RoomNumber, No> {

@@ -18,6 +18,7 @@ mod full;
 mod holders;
 mod links;
 pub mod machine;
+mod marks;
 mod members;
 mod outbox;
 mod parting;

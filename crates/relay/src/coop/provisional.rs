@@ -2,16 +2,13 @@
 //! here and goes to the others at once, signed by this co-op and without a place.
 
 use kith_protocol::ids::{ConnectionId, EntryId, RoomNumber};
-use kith_protocol::limits::PROVISIONALS_MAX;
+use kith_protocol::limits::{PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX};
 use kith_protocol::link::Submission;
 use kith_protocol::log::Kind;
 use kith_protocol::log::provisional::Provisional;
 use kith_protocol::member::ToMember;
 
 use super::machine::Coop;
-
-/// Frames of such messages to one session at once; older ones come with the log.
-const FRAMES_MAX: usize = 4;
 
 impl Coop {
     fn is_hub_away(&self, number: RoomNumber) -> bool {
@@ -34,7 +31,7 @@ impl Coop {
         if !self.is_hub_away(number) || self.outbox.is_empty(number) {
             return;
         }
-        let waiting = self.outbox.newest(number, FRAMES_MAX * PROVISIONALS_MAX);
+        let waiting = self.outbox.newest(number, PROVISIONAL_FRAMES_MAX * PROVISIONALS_MAX);
         self.deliver_provisionals(number, &waiting, to);
     }
 

@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kith_protocol::ids::{CoopName, PublicKey};
-use kith_protocol::limits::MARKS_MAX;
+use kith_protocol::limits::{CHECKPOINTS_MAX, MARKS_MAX};
 use kith_protocol::log::checkpoint::{Attestation, CheckpointError, Mark};
-
-/// Checkpoints that can still be marked. A mirror that is further behind marks a later one.
-const CHECKPOINTS_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub struct Ledger {

@@ -1,0 +1,56 @@
+//! What a device remembers for whoever asks is bounded: the oldest goes first.
+
+use kith_protocol::ids::{Counter, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
+use kith_protocol::invite_link::MembershipLink;
+use kith_protocol::limits::{DONE_MAX, LOOSE_MAX, ROOTS_MAX};
+use kith_protocol::log::pack::Unpacked;
+use kith_protocol::log::{Header, Kind};
+use kith_protocol::sign::SecretKey;
+
+use super::state::{Phase, RowWhat};
+use super::*;
+
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+
+/// A device with a room that it takes for begun.
+fn device() -> (Core, RoomId) {
+    let mut core = Core::load([1; 32], []).unwrap();
+    let coop = kith_protocol::ids::Coop { name: "alder.test".parse().unwrap(), key: PublicKey([2; 32]) };
+    let link = MembershipLink { secure: false, address: "simulated:1".to_owned(), coop, invite: SecretKey::from_seed([3; 32]) };
+    core.join_coop(NOW, &link, "somebody").unwrap();
+    let room = core.new_room(NOW, "a room").unwrap();
+    core.rooms.get_mut(&room).unwrap().phase = Phase::Active;
+    (core, room)
+}
+
+fn header(room: RoomId, number: u64) -> Header {
+    let id = EntryId { sender: Pseudonym([4; 16]), counter: Counter { device: 0, number } };
+    let (seq, term, epoch, kind) = (Seq(number), Term(1), Epoch(0), Kind::Message);
+    Header { room, seq, term, epoch, kind, id, time: NOW, body_hash: Hash([5; 32]), extra: Hash([6; 32]) }
+}
+
+#[test]
+fn items_that_are_done_are_forgotten_in_time() {
+    let (mut core, room) = device();
+    let state = core.rooms.get_mut(&room).unwrap();
+    (0..DONE_MAX as u64 + 1).for_each(|item| Core::done(state, item, Seq(item)));
+    assert_eq!((state.done.len(), state.done[0].0), (DONE_MAX, 1));
+}
+
+#[test]
+fn messages_without_a_place_are_bounded() {
+    let (mut core, room) = device();
+    let state = core.rooms.get_mut(&room).unwrap();
+    (0..LOOSE_MAX as u64 + 1).for_each(|number| Core::keep_loose(state, &header(room, number), RowWhat::Left));
+    assert_eq!((state.loose.len(), state.loose[0].counter), (LOOSE_MAX, 1));
+}
+
+#[test]
+fn roots_of_a_session_are_bounded() {
+    let (mut core, room) = device();
+    for number in 0..ROOTS_MAX as u64 + 10 {
+        core.append(&room, Unpacked { header: header(room, number), body: Default::default() });
+    }
+    let roots = &core.session.logs[&room].roots;
+    assert_eq!((roots.len(), roots.back().unwrap().0), (ROOTS_MAX, ROOTS_MAX as u64 + 10));
+}

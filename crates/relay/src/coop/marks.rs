@@ -1,0 +1,91 @@
+//! Marks: what co-ops sign of a room's log that they hold. A mirror's go to the hub, and the hub passes them on.
+
+use kith_protocol::error::Code;
+use kith_protocol::ids::{Coop as CoopId, CoopName, RoomId, RoomNumber};
+use kith_protocol::judge::RoomFacts;
+use kith_protocol::log::checkpoint::{Attestation, Mark};
+
+use super::machine::Coop;
+
+impl Coop {
+    /// This mirror has fsynced that much: the hub is told, and whatever holder it takes the room from. Without a mark it
+    /// only asks for more.
+    pub(super) fn attest_to_hub(&mut self, number: RoomNumber, size: u64, mark: Option<Mark>) {
+        let Some(hub) = self.rooms.get(&number).map(|room| room.hub.name.clone()) else { return };
+        if mark.is_some() {
+            self.store_marks(number);
+        }
+        let mark = mark.unwrap_or_else(|| Mark { coop: self.me.name.clone(), cosignature: None, held: None });
+        let holder = self.following.get(&number).filter(|holder| **holder != hub).cloned();
+        for peer in [Some(hub), holder].into_iter().flatten() {
+            if let Some((connection, link)) = self.link_to(&peer) {
+                link.attest(number, size, mark.clone());
+                self.pump_link(connection);
+            }
+        }
+    }
+
+    /// A mirror's mark over a room that this co-op orders. The origin is the link's key, whatever the mark says.
+    pub(super) fn attest_came(&mut self, peer: &CoopId, id: &RoomId, size: u64, mark: Mark) {
+        let Some(number) = self.room_numbers.get(id).copied() else { return };
+        if mark.coop != peer.name || !self.feeds.contains_key(&(peer.name.clone(), number)) {
+            return;
+        }
+        if mark.cosignature.is_none() && mark.held.is_none() {
+            return self.attested_by(&peer.name, number, size);
+        }
+        let Some(room) = self.rooms.get_mut(&number) else { return };
+        let before = room.certified_size();
+        let key = room.log().and_then(|log| log.coop_key(&peer.name)).unwrap_or(peer.key);
+        match room.mark(size, mark, &key) {
+            Ok(Some(attestation)) => {
+                let attestation = attestation.clone();
+                let newly_certified =
+                    room.log().is_some_and(|log| before <= log.last_commit.0 && room.certified_size() > log.last_commit.0);
+                self.pass_on(number, id, &peer.name, &attestation);
+                self.store_marks(number);
+                if newly_certified {
+                    self.announce_certificate(number);
+                }
+                self.answer_watches(number);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is refused");
+                if let Some((connection, link)) = self.link_to(&peer.name) {
+                    link.refuse(Code::BadProof, "the mark does not verify".to_owned());
+                    self.pump_link(connection);
+                }
+                return;
+            }
+        }
+        self.attested_by(&peer.name, number, size);
+    }
+
+    /// Other mirrors hear of a mark too.
+    fn pass_on(&mut self, number: RoomNumber, id: &RoomId, from: &CoopName, attestation: &Attestation) {
+        let peers: Vec<CoopName> =
+            self.feeds.keys().filter(|(peer, room)| *room == number && peer != from).map(|(peer, _)| peer.clone()).collect();
+        for peer in peers {
+            if let Some((connection, link)) = self.link_to(&peer) {
+                link.attested(id, attestation);
+                self.pump_link(connection);
+            }
+        }
+    }
+
+    /// Marks of other mirrors, from the hub.
+    pub(super) fn attested_came(&mut self, peer: &CoopId, number: RoomNumber, attestation: Attestation) {
+        let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
+        let size = attestation.checkpoint.size;
+        for mark in attestation.marks.into_iter().filter(|mark| mark.coop != self.me.name) {
+            let key = room.log().and_then(|log| log.coop_key(&mark.coop));
+            let Some(key) = key else { continue };
+            if let Err(error) = room.mark(size, mark, &key) {
+                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is dropped");
+            }
+        }
+        self.announce_certificate(number);
+        self.answer_watches(number);
+    }
+}

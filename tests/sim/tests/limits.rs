@@ -1,0 +1,246 @@
+//! Bounds of a running co-op and of a device: each is reached, and answered.
+
+use bytes::Bytes;
+use kith_client::core::{Core, CoreError, Effect, Event};
+use kith_protocol::admission::fetch_statement;
+use kith_protocol::content::Content;
+use kith_protocol::error::Code;
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, Millis, Pseudonym, RoomId, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::invite_link::MembershipLink;
+use kith_protocol::limits::{
+    BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX, NEIGHBOURS_MAX,
+    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOMS_PER_ACCOUNT_MAX, TRIES_MAX,
+};
+use kith_protocol::link::LinkFrame;
+use kith_protocol::log::Kind;
+use kith_protocol::log::checkpoint::Mark;
+use kith_protocol::member::{FetchGroup, Refused, Send, ToMember, ToServer};
+use kith_protocol::sign::SecretKey;
+use kith_relay::coop::Input;
+use kith_relay::coop::steward::{Reply, Request};
+use kith_sim::World;
+use kith_sim::stand::{Stand, over_link};
+
+fn refusals(said: &[ToMember]) -> Vec<Code> {
+    said.iter().filter_map(|frame| if let ToMember::Refused(refused) = frame { Some(refused.code) } else { None }).collect()
+}
+
+fn state(world: &World, member: usize) -> &kith_client::core::state::RoomState {
+    world.members[member].core.room_state(&world.circles[0].id).expect("it is in the room")
+}
+
+/// The hub of a calm room, alone with its neighbour's keys, and a link to it.
+fn hub_and_link() -> (World, Stand, CoopId, ConnectionId) {
+    let mut world = World::calm_circle(22, 3).unwrap();
+    let mut hub = Stand::new(world.coops.remove(0));
+    let (birch, root) = (world.coops[0].id.clone(), world.coops[0].root());
+    let (link, _) = hub.link(&birch, &root);
+    (world, hub, birch, link)
+}
+
+#[test]
+fn requests_that_wait_for_a_neighbour_are_bounded_in_number_and_time() {
+    let (_world, mut hub, birch, _) = hub_and_link();
+    let session = hub.newcomer(50);
+    let invite = SecretKey::from_seed([7; 32]);
+    let fetch = |hub: &mut Stand, request: u32| {
+        let room = RoomId([request as u8; 32]);
+        let proof = invite.sign(&fetch_statement(&room, &hub.coop.id.name));
+        let fetch = FetchGroup { request, room, holder: birch.clone(), invite: invite.public(), proof };
+        refusals(&hub.frame(session, ToServer::FetchGroup(fetch)))
+    };
+    for request in 0..LINK_REQUESTS_MAX as u32 {
+        assert_eq!(fetch(&mut hub, request), [], "request {request}");
+    }
+    assert_eq!(fetch(&mut hub, u32::MAX), [Code::Busy]);
+    hub.now.0 += LINK_REQUEST_MS_MAX + 1;
+    let said = kith_sim::stand::to_member(&hub.tell(Input::Tick), session);
+    assert_eq!(refusals(&said), vec![Code::HolderUnreachable; LINK_REQUESTS_MAX]);
+}
+
+#[test]
+fn neighbours_are_bounded() {
+    let (_world, mut hub, ..) = hub_and_link();
+    let mut add = |number: usize| {
+        let key = SecretKey::from_seed([number as u8; 32]).public();
+        let coop = CoopId { name: format!("n{number}.test").parse().unwrap(), key };
+        let request = Request::AddNeighbour { coop, address: "simulated:1".to_owned(), terms: None, replace: false };
+        let said = hub.tell(Input::Steward { id: 9, request });
+        said.iter().any(|effect| matches!(effect, kith_relay::coop::Effect::Steward { reply: Reply::Refused(_), .. }))
+    };
+    // One is there already.
+    assert!(!(1..NEIGHBOURS_MAX).any(&mut add));
+    assert!(add(NEIGHBOURS_MAX));
+}
+
+#[test]
+fn rooms_of_an_account_are_bounded() {
+    let (_world, mut hub, ..) = hub_and_link();
+    let session = hub.newcomer(50);
+    let mut certify = |number: usize| {
+        hub.now.0 += 10;
+        let mut room = [0; 32];
+        room[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let leaf_key = SecretKey::from_seed([9; 32]).public();
+        let frame = ToServer::Certify { request: 1, room: RoomId(room), pseudonym: Pseudonym([number as u8; 16]), leaf_key };
+        refusals(&hub.frame(session, frame))
+    };
+    for number in 0..ROOMS_PER_ACCOUNT_MAX {
+        assert_eq!(certify(number), [], "{number}");
+    }
+    assert_eq!(certify(ROOMS_PER_ACCOUNT_MAX), [Code::TooLarge]);
+}
+
+/// A mirror that does not say that it has what it was sent is sent no more; nothing is lost by that.
+#[test]
+fn unattested_batches_are_bounded() {
+    let (mut world, mut hub, birch, link) = hub_and_link();
+    let room = hub.room();
+    let size = hub.log().len() as u64;
+    hub.link_frame(link, LinkFrame::Follow { room: room.number, id: room.id, from: Seq(size), term: Term(1) });
+    let (session, _) = hub.session(&world.members[0]);
+    let mut batches = 0;
+    for number in 0..BATCHES_IN_FLIGHT_MAX + 3 {
+        let id = world.circles[0].id;
+        world.members[0].core.say(hub.wall(), &id, &Content::Text(format!("{number}"))).unwrap();
+        for frame in world.members[0].take_effects(false).sends {
+            let said = hub.tell(Input::MemberFrame { connection: session, frame: Ok(frame) });
+            batches += over_link(&said, link).iter().filter(|frame| matches!(frame, LinkFrame::Batch(_))).count();
+        }
+    }
+    assert_eq!(batches, BATCHES_IN_FLIGHT_MAX);
+    let mark = Mark { coop: birch.name, cosignature: None, held: None };
+    let said = hub.link_frame(link, LinkFrame::Attest { room: room.number, size: size + BATCHES_IN_FLIGHT_MAX as u64, mark });
+    let rest: usize = said.iter().map(|frame| if let LinkFrame::Batch(batch) = frame { batch.entries.entries.len() } else { 0 }).sum();
+    assert_eq!(rest, 3, "{said:?}");
+}
+
+/// A mirror without its hub keeps so much for it, and no more; of that it shows its members the newest.
+#[test]
+fn what_waits_for_a_hub_is_bounded() {
+    let mut world = World::calm(21).unwrap();
+    let mut mirror = Stand::new(world.coops.pop().unwrap());
+    let (room, state) = (mirror.room(), state(&world, 1));
+    let last = state.counters[&(state.pseudonym, 0)];
+    let epoch = kith_protocol::ids::Epoch(state.epoch);
+    let (session, _) = mirror.session(&world.members[1]);
+    let send = |mirror: &mut Stand, number: usize| {
+        mirror.now.0 += 5;
+        let body = Bytes::from(vec![7; 64]);
+        let counter = last + 1 + number as u64;
+        let send = Send { room: room.number, counter, epoch, kind: Kind::Message, body, group_info: Bytes::new() };
+        refusals(&mirror.frame(session, ToServer::Send(send)))
+    };
+    for number in 0..PENDING_PER_ROOM_MAX {
+        assert_eq!(send(&mut mirror, number), [], "{number}");
+    }
+    assert_eq!(send(&mut mirror, PENDING_PER_ROOM_MAX), [Code::Busy]);
+    let (other, _) = mirror.session(&world.members[1]);
+    let said = mirror.frame(other, ToServer::Open { room: room.number, from: Seq(mirror.log().len() as u64) });
+    let frames: Vec<_> =
+        said.iter().filter_map(|f| if let ToMember::Provisionals { entries, .. } = f { Some(entries) } else { None }).collect();
+    assert!(frames.len() <= PROVISIONAL_FRAMES_MAX && frames.iter().all(|entries| entries.len() <= PROVISIONALS_MAX));
+    assert_eq!(frames.last().unwrap().last().unwrap().id.counter.number, last + PENDING_PER_ROOM_MAX as u64, "the newest");
+}
+
+/// What waits for a commit holds up further inputs, until the commit is there.
+#[test]
+fn what_waits_for_a_commit_is_bounded() {
+    let (_world, mut hub, ..) = hub_and_link();
+    let (now, wall) = (hub.now, hub.wall());
+    let machine = hub.coop.machine.as_mut().unwrap();
+    let mut taken = 0;
+    while machine.takes_input() {
+        let key = SecretKey::from_seed([3; 32]).public();
+        machine.handle(now, wall, Input::Steward { id: taken, request: Request::Invite { key, uses: 1 } });
+        taken += 1;
+        assert!(taken <= BACKLOG_MAX as u64, "nothing holds it up");
+    }
+    assert!(taken > 1_000, "{taken}");
+    let writes = machine.poll_commit().unwrap();
+    assert!(machine.takes_input() && writes.len() <= BACKLOG_MAX);
+}
+
+/// A device without a connection keeps so much; with one it has so much on its way.
+#[test]
+fn a_devices_outbox_is_bounded() {
+    let mut world = World::calm(21).unwrap();
+    let (room, member) = (world.circles[0].id, &mut world.members[0]);
+    let now = UnixSeconds(kith_sim::coop::WALL + 2_000);
+    let said = (0..).take_while(|number| member.core.say(now, &room, &Content::Text(format!("{number}"))).is_ok()).count();
+    assert_eq!(member.core.say(now, &room, &Content::Text("one more".to_owned())), Err(CoreError::OutboxFull));
+    let waiting = member.core.items().len();
+    // What has its place and is not certified yet stands there too.
+    assert!((OUTBOX_MAX - 10..=OUTBOX_MAX).contains(&said) && waiting <= OUTBOX_MAX, "{said} said, {waiting} waiting");
+    let sends = member.take_effects(false).sends;
+    assert_eq!(sends.iter().filter(|frame| matches!(frame, ToServer::Send(_))).count(), IN_FLIGHT_MAX);
+}
+
+/// A hub that refuses for ever is not asked for ever.
+#[test]
+fn an_entry_is_not_made_anew_for_ever() {
+    let mut world = World::calm(21).unwrap();
+    let room = world.circles[0].id;
+    let number = RoomNumber(state(&world, 0).number.unwrap());
+    let core = &mut world.members[0].core;
+    let now = UnixSeconds(kith_sim::coop::WALL + 2_000);
+    core.say(now, &room, &Content::Text("in vain".to_owned())).unwrap();
+    let mut refusals = 0;
+    loop {
+        let effects: Vec<Effect> = std::iter::from_fn(|| core.poll_effect()).collect();
+        if effects.iter().any(|effect| matches!(effect, Effect::Event(Event::ItemFailed { .. }))) {
+            break;
+        }
+        let sent =
+            effects.iter().find_map(|effect| if let Effect::Send(ToServer::Send(send)) = effect { Some(send.counter) } else { None });
+        let (code, detail) = (Code::WrongEpoch, "another epoch".to_owned());
+        let refused = Refused { code, detail, request: 0, room: number, counter: sent.expect("it is tried again"), retry_after_ms: 0 };
+        core.handle_frame(now, ToMember::Refused(refused));
+        core.handle_tick(now);
+        refusals += 1;
+        assert!(refusals <= TRIES_MAX + 1, "it never gives up");
+    }
+    assert_eq!(refusals, TRIES_MAX + 1);
+}
+
+/// Somebody whose join always comes too late hears so in the end.
+#[test]
+fn a_join_is_not_tried_for_ever() {
+    let (mut world, mut hub, ..) = hub_and_link();
+    let room = world.circles[0].id;
+    let mut joiner = Core::load([77; 32], []).unwrap();
+    let invite = SecretKey::from_seed([78; 32]);
+    hub.tell(Input::Steward { id: 1, request: Request::Invite { key: invite.public(), uses: 1 } });
+    let link = MembershipLink { secure: false, address: "simulated:1".to_owned(), coop: hub.coop.id.clone(), invite };
+    joiner.join_coop(hub.wall(), &link, "late").unwrap();
+    let (facilitator, _) = hub.session(&world.members[0]);
+    let (session, said) = hub.open();
+    joiner.handle_connected();
+    let mut inbox = kith_sim::stand::to_member(&said, session);
+    joiner.join_room(hub.wall(), &world.invite_link().unwrap()).unwrap();
+    let mut tries = 0;
+    for _ in 0..400 {
+        inbox.drain(..).for_each(|frame| joiner.handle_frame(hub.wall(), frame));
+        hub.now = Millis(hub.now.0 + 10_000);
+        joiner.handle_tick(hub.wall());
+        for effect in std::iter::from_fn(|| joiner.poll_effect()).collect::<Vec<_>>() {
+            let Effect::Send(frame) = effect else {
+                if let Effect::Event(Event::JoinFailed { code, .. }) = effect {
+                    assert_eq!((tries, code), (JOIN_ATTEMPTS_MAX, Code::WrongEpoch));
+                    return;
+                }
+                continue;
+            };
+            if matches!(frame, ToServer::Join(_)) {
+                tries += 1;
+                // The room is quicker.
+                world.members[0].core.invite(hub.wall(), &room, 1).unwrap();
+                for send in world.members[0].take_effects(false).sends {
+                    hub.frame(facilitator, send).into_iter().for_each(|frame| world.members[0].core.handle_frame(hub.wall(), frame));
+                }
+            }
+            inbox.extend(hub.frame(session, frame));
+        }
+    }
+    panic!("after {tries} tries it neither is in nor has given up");
+}
