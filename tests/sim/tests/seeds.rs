@@ -57,6 +57,10 @@ fn seeds_that_failed_once_hold() {
         500_031,
         895_956_557,
         2155,
+        101_242,
+        128_958_949,
+        128_959_664,
+        724_357_778,
     ] {
         hold(seed, Plan::of_seed(seed));
     }

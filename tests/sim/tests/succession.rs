@@ -66,7 +66,7 @@ fn talk_until(world: &mut World, limit_ms: u64, every_ms: u64, holds: impl Fn(&W
             return Some(world.now() - since);
         }
         talk(world);
-        world.go_on(every_ms).unwrap();
+        world.go_on(every_ms).unwrap_or_else(|violation| panic!("{violation}\n{}", world.trace().tail(150)));
     }
     None
 }

@@ -379,8 +379,8 @@ impl Coop {
     pub(super) fn hub_changed(&mut self, number: RoomNumber) {
         self.elections.due.remove(&number);
         self.elections.candidacies.remove(&number);
+        let Some(room) = self.rooms.get(&number).filter(|room| !self.has_hub_of_the_past(room)) else { return };
         self.outbox.link_lost(&[number]);
-        let Some(room) = self.rooms.get(&number) else { return };
         let hub = room.hub.name.clone();
         tracing::info!(room = number.0, term = room.term().0, %hub, "the room has another hub");
         self.tell_status_of(number);

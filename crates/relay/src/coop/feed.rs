@@ -456,6 +456,11 @@ impl Coop {
         if room.log().is_some_and(|log| term < log.term && term > Term(0) && !log.has_term(term)) {
             return self.tell_orphan(peer, number);
         }
+        if term < room.term() {
+            // What it is sent first was ordered by somebody else: it hears how far this goes before it hands in anything.
+            self.tell_status_to(peer, number);
+        }
+        let Some(room) = self.rooms.get(&number) else { return };
         let ended = room.log().and_then(|log| log.end_of(term));
         let from = ended.map_or(from, |ended| from.min(Seq(ended.checkpoint.size)));
         if from.0 > room.durable() {

@@ -39,6 +39,11 @@ impl Coop {
         }
     }
 
+    /// While a room comes from the beginning, hubs of its past go by: they order nothing any more.
+    pub(super) fn has_hub_of_the_past(&self, room: &Room) -> bool {
+        self.following.get(&room.number).is_some_and(|holder| room.is_ahead(holder))
+    }
+
     /// Whether a room's log, as far as it is here, has entries by that pseudonym.
     pub(super) fn is_logged(&self, room: &RoomId, who: &Pseudonym) -> bool {
         let room = self.room_numbers.get(room).and_then(|number| self.rooms.get(number));
@@ -112,6 +117,10 @@ impl Coop {
     pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, theirs: Extent, word: Option<&Attestation>) {
         let Extent { term, size, .. } = theirs;
         let Some(number) = self.room_numbers.get(id).copied() else { return };
+        if let Some(room) = self.rooms.get_mut(&number).filter(|room| room.log().is_none()) {
+            // A member of ours is joining: what it says is how far the log will go.
+            return room.compare(peer, theirs, word);
+        }
         if !self.may_hold(number, peer) {
             return self.tell_stranger(peer, number, term);
         }

@@ -42,7 +42,10 @@ impl Coop {
             let rooms = self.rooms_of_hub(&peer);
             self.outbox.link_lost(&rooms);
             self.note_link(&peer, false);
+            let followed: Vec<RoomNumber> =
+                self.following.iter().filter(|(_, holder)| **holder == peer).map(|(number, _)| *number).collect();
             self.following.retain(|_, holder| *holder != peer);
+            followed.into_iter().for_each(|number| self.follow_room(number));
             self.hub_silent(&peer, link.heard_ms());
             self.rooms.values_mut().for_each(|room| room.forget_word(&peer));
             for number in rooms {
@@ -207,7 +210,7 @@ impl Coop {
             return self.order_pending(number);
         }
         // What is handed to a hub that broke its word would be lost with its term.
-        let room = self.rooms.get(&number).filter(|room| !room.is_frozen());
+        let room = self.rooms.get(&number).filter(|room| !room.is_frozen() && !self.has_hub_of_the_past(room));
         let Some((id, hub)) = room.map(|room| (room.id, room.hub.name.clone())) else { return };
         let Some(connection) = self.links_up.get(&hub).copied().filter(|_| self.neighbours.covers(&hub, &id, self.wall)) else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);

@@ -227,6 +227,13 @@ impl Coop {
         self.lazy_since.get_or_insert(self.now);
     }
 
+    /// Marks over a log that is cut are over another log from then on.
+    pub(super) fn forget_marks(&mut self, number: RoomNumber) {
+        let is_mark = |write: &Write| matches!(write, Write::PutMarked { room, .. } if *room == number);
+        self.lazy.retain(|write| !is_mark(write));
+        self.writes.retain(|write| !is_mark(write));
+    }
+
     /// Puts waiting writes into the next transaction. `true`: something is not durable yet.
     pub(super) fn flush_lazy_writes(&mut self) -> bool {
         self.writes.append(&mut self.lazy);

@@ -102,6 +102,7 @@ impl Coop {
         room.fence(record.term);
         let truncate = room.adopt(log, until);
         let id = room.id;
+        self.forget_marks(number);
         self.write(Write::Truncate(truncate));
         for (header, row) in cut {
             let is_ours = self.accounts.contains_key(&(id, header.id.sender));
