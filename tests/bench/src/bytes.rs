@@ -1,9 +1,11 @@
 //! What an operation costs a member in application bytes, by the real client core on both ends.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use kith_client::core::{Event, ItemState};
-use kith_protocol::content::Content;
-use kith_protocol::ids::{RoomId, RoomNumber, Seq};
+use kith_protocol::content::{CheckIn, Content};
+use kith_protocol::ids::{RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
 use kith_protocol::member::{ToMember, ToServer};
 
@@ -24,6 +26,9 @@ const TEXTS_36: [&str; 4] = [
     "That sounds rough. Do you need help?",
 ];
 const BACKLOG: usize = 100;
+/// A device looks three times a second.
+const LOOKS_AN_HOUR: u64 = 3 * 3_600;
+const IDLE: Duration = Duration::from_secs(10);
 /// A request that the core never makes.
 const PROBE: u32 = u32::MAX;
 
@@ -48,6 +53,8 @@ pub async fn run(report: &mut Report) -> anyhow::Result<()> {
     catch_up(&mut reader, &id).await?;
     receive(report, &mut author, &mut reader, &id).await?;
     backlog(report, &coop, &mut author, &mut reader, &id).await?;
+    idle(report, &mut reader, &id).await?;
+    quiet_day(report, &coop, &mut author, &mut reader, &id).await?;
     join(report, &link, &room_link, &mut reader).await
 }
 
@@ -162,6 +169,41 @@ async fn backlog(report: &mut Report, coop: &Coop, author: &mut Device, reader: 
     reader.sync().await?;
     ensure!(size(reader, room) == expected, "all of them were read");
     add(report, "catch_up_100", reader.meter().both(), 30_000.0);
+    Ok(())
+}
+
+/// A device in the foreground while nothing happens. Its core is told that an hour passes, look by look; the socket is
+/// listened to for a while, since a server that spoke by itself would do so within its first seconds.
+async fn idle(report: &mut Report, device: &mut Device, room: &RoomId) -> anyhow::Result<()> {
+    round_trip(device, room).await?;
+    device.tell_cursors().await?;
+    let before = device.meter();
+    for look in 0..LOOKS_AN_HOUR {
+        device.core.handle_tick(UnixSeconds(now().0 + look / 3));
+        device.checked()?;
+        device.flush().await?;
+    }
+    device.listen(IDLE).await?;
+    add(report, "idle_hour", device.meter().since(before).both(), 32.0);
+    Ok(())
+}
+
+/// Resumes once, checks in, and receives ten texts.
+async fn quiet_day(report: &mut Report, coop: &Coop, author: &mut Device, reader: &mut Device, room: &RoomId) -> anyhow::Result<()> {
+    coop.invite(1)?;
+    let expected = size(reader, room) + 11;
+    reader.connect().await?;
+    reader.sync().await?;
+    let words = ["tired".to_owned(), "hopeful".to_owned()].to_vec();
+    let note = "slept badly, but the sun is out".to_owned();
+    let check_in = CheckIn { pleasant: Some(1), energy: Some(-1), words, note, ..CheckIn::default() };
+    let item = reader.core.say(now(), room, &Content::CheckIn(check_in))?;
+    reader.until(|core, _| !matches!(core.item_state(room, item), ItemState::Waiting | ItemState::Stored)).await?;
+    for text in TEXTS_36.iter().cycle().take(10) {
+        say(author, room, text).await?;
+    }
+    reader.until(|core, _| core.room_state(room).is_some_and(|state| state.size >= expected)).await?;
+    add(report, "quiet_day", reader.meter().both(), 5_000.0);
     Ok(())
 }
 

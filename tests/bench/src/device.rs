@@ -121,6 +121,17 @@ impl Device {
         }
     }
 
+    /// Takes what comes in that time, if anything does.
+    pub async fn listen(&mut self, for_long: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + for_long;
+        while let Ok(frame) = tokio::time::timeout_at(until, self.next()).await {
+            let frame = frame?;
+            self.take(frame)?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
     /// As [`Self::collect`]; a failure of any kind is one of the benchmark.
     pub fn checked(&mut self) -> anyhow::Result<Vec<Event>> {
         let events = self.collect();

@@ -412,3 +412,50 @@ impl Group {
         Ok(Opened { sender, tag, plaintext: text.into_bytes() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_protocol::ids::{Coop, UnixSeconds};
+    use kith_protocol::log::voters::Voters;
+    use kith_protocol::room::Role;
+
+    use super::*;
+
+    const ROOM: RoomId = RoomId([9; 32]);
+
+    /// What cannot be added to a leaf later stands in it from the first day, whoever made the leaf: the recovery key's place,
+    /// and all types that are planned. The numbers are those of docs/protocol.md, not of the code.
+    #[test]
+    fn leaves_have_what_cannot_be_added_later() {
+        let root = SecretKey::from_seed([99; 32]);
+        let coop = Coop { name: "alder.test".parse().unwrap(), key: root.public() };
+        let leaf = |seed: u8| SecretKey::from_seed([seed; 32]);
+        let who = |seed: u8| Pseudonym([seed; 16]);
+        let certified =
+            |seed: u8| LeafCertificate::issue(&root, coop.clone(), &ROOM, &leaf(seed).public(), who(seed), 0, UnixSeconds(1_790_000_000));
+        let context = RoomContext {
+            roles: vec![(who(1), Role::Facilitator)],
+            invites: Vec::new(),
+            voters: Voters { names: vec![coop.name.clone()], tie_breaker: None },
+            voter_keys: vec![coop.key],
+        };
+        let (ours, theirs) = (Provider::new([1; 32]), Provider::new([2; 32]));
+        let (mut group, info, tree) = Group::create(&ours, &ROOM, &leaf(1), &certified(1), &context).unwrap();
+        let joined = Group::join(&Provider::new([3; 32]), &leaf(2), &certified(2), &info, &tree, Vec::new()).unwrap();
+        let Handshake::Other(staged) = group.stage(&ours, &joined.outgoing.commit).unwrap() else { panic!("it is somebody else's") };
+        group.merge(&ours, *staged).unwrap();
+        let mut reader = Group::adopt(&theirs, &ROOM, joined.state).unwrap();
+        // A leaf that was renewed, too.
+        let renewed = reader.commit(&theirs, &leaf(2), None, &[]).unwrap();
+        let Handshake::Other(staged) = group.stage(&ours, &renewed.commit).unwrap() else { panic!("it is somebody else's") };
+        group.merge(&ours, *staged).unwrap();
+        let leaves: Vec<_> = group.group.members().map(|member| group.group.public_group().leaf(member.index).unwrap().clone()).collect();
+        assert_eq!(leaves.len(), 2);
+        for leaf in leaves {
+            let recovery_key = leaf.extensions().unknown(0xF0A3).expect("the recovery key's place");
+            assert!(recovery_key.0.is_empty());
+            let planned: Vec<ExtensionType> = (0xF0A1..=0xF0A8).map(ExtensionType::Unknown).collect();
+            assert_eq!(leaf.capabilities().extensions(), planned);
+        }
+    }
+}
