@@ -11,6 +11,8 @@ pub fn fuzz(seconds: u64) -> Result<()> {
     let dir = target_dir()?.join("fuzz");
     let mut build = cargo(&["build", "--config", "tests/fuzz/config.toml", "-p", "kith-fuzz", "--features", "libfuzzer", "--bins"]);
     run(build.env("CARGO_TARGET_DIR", &dir))?;
+    let seeds = dir.join("seeds");
+    run(cargo(&["run", "--quiet", "-p", "kith-fuzz", "--example", "seeds", "--"]).arg(&seeds))?;
     let targets = targets()?;
     let bins = dir.join(host()?).join("debug");
     let artifacts = dir.join("artifacts");
@@ -23,7 +25,8 @@ pub fn fuzz(seconds: u64) -> Result<()> {
         let mut fuzzer = Command::new(bins.join(target));
         fuzzer.arg(format!("-max_total_time={share}")).args(["-timeout=5", "-rss_limit_mb=1024", "-max_len=8192"]);
         fuzzer.arg(format!("-artifact_prefix={}/{target}-", artifacts.display()));
-        fuzzer.arg(corpus).arg(root().join("tests/fuzz/seeds").join(target));
+        fuzzer.arg(corpus);
+        fuzzer.args([root().join("tests/fuzz/seeds").join(target), seeds.join(target)].into_iter().filter(|seeds| seeds.exists()));
         if run(&mut fuzzer).is_err() {
             found.push(target.clone());
         }

@@ -4,6 +4,9 @@
 //! these functions, and plain tests run them over `seeds/` and its close relatives. A crash that a fuzzer finds becomes
 //! a file in `seeds/`.
 
+pub mod device;
+pub mod golden;
+
 use std::fmt::Debug;
 
 use bytes::Bytes;
@@ -30,7 +33,8 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
+    ("device_group", device_group),
     ("proof", proof),
     ("to_server", to_server),
     ("to_member", to_member),
@@ -236,6 +240,24 @@ pub fn ratchet_tree(data: &[u8]) {
             assert_eq!(tree, data, "what was restored has a short form");
         }
     }
+}
+
+/// A device's side of a group. The first byte chooses: 0 joins by a pair of GroupInfo (after its length, two bytes) and tree;
+/// 1 stages the rest as a commit, anything else opens it as a message, both in a real group of two.
+pub fn device_group(data: &[u8]) {
+    thread_local! {
+        static REAL: std::cell::RefCell<device::Device> = device::Device::real().into();
+    }
+    REAL.with_borrow_mut(|device| match data.split_first() {
+        Some((0, rest)) => {
+            let Some((len, rest)) = rest.split_first_chunk::<2>() else { return };
+            let (group_info, tree) = rest.split_at(rest.len().min(u16::from_be_bytes(*len).into()));
+            let _ = device.join(group_info, tree);
+        }
+        Some((1, commit)) => drop(device.stage(commit)),
+        Some((_, message)) => drop(device.open(message)),
+        None => {}
+    });
 }
 
 /// Of the seeds `commit` and `join`, each made by OpenMLS for this group of one.
