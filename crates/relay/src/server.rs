@@ -1,9 +1,11 @@
 //! A running co-op: opens the folder, binds the ports, runs the machine until it is told to stop.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use kith_storage::sqlite::Sqlite;
@@ -15,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::Admin;
-use crate::config::{Folder, TlsFiles};
+use crate::config::{Folder, FolderError, TlsFiles};
 use crate::coop::Coop;
 use crate::coop::driver::{Driver, boot, wall};
 use crate::listener::Listener;
@@ -36,10 +38,21 @@ fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     Ok(Arc::new(config))
 }
 
+/// A command that has the folder is done in a moment; another server is not.
+async fn lock(folder: &Folder) -> Result<File, FolderError> {
+    for _ in 0..60 {
+        match folder.lock() {
+            Err(FolderError::Running(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            outcome => return outcome,
+        }
+    }
+    folder.lock()
+}
+
 /// Serves until SIGTERM or SIGINT, then drains.
 pub async fn serve(path: &Path) -> anyhow::Result<()> {
     let folder = Folder::open(path)?;
-    let _lock = folder.lock()?;
+    let _lock = lock(&folder).await?;
     let tls = folder.config.tls.as_ref().map(member_tls).transpose()?;
     let store = Arc::new(Sqlite::open(&folder.database()).await.context("cannot open the database")?);
     let members = listener::bind(folder.config.listen)

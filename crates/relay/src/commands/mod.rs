@@ -5,20 +5,27 @@ pub mod neighbour;
 pub mod proof;
 pub mod status;
 
+use std::fs::File;
 use std::io::{ErrorKind, Write as _, stdout};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kith_protocol::ids::Millis;
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::sign::SecretKey;
 use kith_relay::admin::{self, Answer, Wire};
-use kith_relay::config::{Folder, random_seed};
+use kith_relay::config::{Folder, FolderError, random_seed};
 use kith_relay::coop::driver::{boot, wall};
 use kith_relay::coop::{Coop as Machine, Effect, Input};
 use kith_storage::Writer;
 use kith_storage::sqlite::Sqlite;
 use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+/// How long a server that has the folder may take until it answers.
+const LONGEST_START: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// To standard output. Whoever reads it may stop reading: that ends the program, quietly.
 pub fn to_stdout(text: std::fmt::Arguments<'_>) {
@@ -42,18 +49,25 @@ pub(crate) use {line, text};
 /// What the co-op answers; its refusal is an error.
 pub async fn ask(path: &Path, request: Wire) -> anyhow::Result<Answer> {
     let folder = Folder::open(path)?;
-    let answer = match admin::ask(&folder.socket(), &request).await? {
-        Some(answer) => answer,
-        None => ask_folder(folder, request).await?,
+    let deadline = Instant::now() + LONGEST_START;
+    let answer = loop {
+        if let Some(answer) = admin::ask(&folder.socket(), &request).await? {
+            break answer;
+        }
+        match folder.lock() {
+            Ok(lock) => break ask_folder(folder, &lock, request).await?,
+            // A server that is about to answer, or one that is about to be gone.
+            Err(FolderError::Running(_)) if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
+            Err(error) => return Err(error.into()),
+        }
     };
     if let Answer::Refused(why) = answer { bail!(why) } else { Ok(answer) }
 }
 
-async fn ask_folder(folder: Folder, request: Wire) -> anyhow::Result<Answer> {
+/// Nobody else works in the folder meanwhile: each would overwrite what the other decided.
+async fn ask_folder(folder: Folder, _lock: &File, request: Wire) -> anyhow::Result<Answer> {
     // The keys of a server that does not run are read when it starts.
     let Some(request) = request.into_domain()? else { return Ok(Answer::Done) };
-    // No server starts meanwhile, and no other command: each would overwrite what the other decided.
-    let _lock = folder.lock()?;
     let store = Sqlite::open(&folder.database()).await.context("cannot open the database")?;
     let boot = boot(&store, &folder.coop.name).await?;
     let mut machine = Machine::new(folder.coop, folder.keys.secrets, boot, wall());
