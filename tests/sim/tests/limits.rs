@@ -9,7 +9,7 @@ use kith_protocol::ids::{ConnectionId, Coop as CoopId, Millis, Pseudonym, RoomId
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{
     BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX, NEIGHBOURS_MAX,
-    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOMS_PER_ACCOUNT_MAX, TRIES_MAX,
+    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_PER_ACCOUNT_MAX, TRIES_MAX,
 };
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Kind;
@@ -243,4 +243,26 @@ fn a_join_is_not_tried_for_ever() {
         }
     }
     panic!("after {tries} tries it neither is in nor has given up");
+}
+
+/// A room's open invites are bounded; whoever wants one more is told before anything is made of it, and goes on writing.
+#[test]
+fn open_invites_are_bounded() {
+    let (mut world, mut hub, ..) = hub_and_link();
+    let room = world.circles[0].id;
+    let (session, _) = hub.session(&world.members[0]);
+    // One is open: everybody joined by it, and it has uses left.
+    for number in 1..ROOM_INVITES_MAX {
+        hub.now.0 += 10_000;
+        let wall = hub.wall();
+        let member = &mut world.members[0];
+        member.core.invite(wall, &room, 1).unwrap_or_else(|error| panic!("{number}: {error}"));
+        for send in member.take_effects(false).sends {
+            hub.frame(session, send).into_iter().for_each(|frame| member.core.handle_frame(wall, frame));
+        }
+        drop(member.take_effects(false));
+    }
+    let core = &mut world.members[0].core;
+    assert_eq!(core.invite(hub.wall(), &room, 1), Err(CoreError::TooManyInvites));
+    assert!(core.say(hub.wall(), &room, &Content::Text("still here".to_owned())).is_ok());
 }

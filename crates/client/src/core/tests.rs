@@ -4,7 +4,9 @@ use kith_protocol::ids::{Counter, EntryId, Epoch, Hash, Pseudonym, PublicKey, Ro
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{DONE_MAX, LOOSE_MAX, ROOTS_MAX};
 use kith_protocol::log::pack::Unpacked;
+use kith_protocol::log::voters::Voters;
 use kith_protocol::log::{Header, Kind};
+use kith_protocol::room::{Invite, RoomContext};
 use kith_protocol::sign::SecretKey;
 
 use super::state::{Phase, RowWhat};
@@ -53,4 +55,19 @@ fn roots_of_a_session_are_bounded() {
     }
     let roots = &core.session.logs[&room].roots;
     assert_eq!((roots.len(), roots.back().unwrap().0), (ROOTS_MAX, ROOTS_MAX as u64 + 10));
+}
+
+/// What is used up or has expired takes no place from a new invite.
+#[test]
+fn invites_make_way() {
+    let invite = |key: u8, expires: u64, uses: u32| Invite { key: PublicKey([key; 32]), expires: UnixSeconds(expires), uses };
+    let later = NOW.0 + 9;
+    let mut context = RoomContext {
+        roles: Vec::new(),
+        invites: vec![invite(1, later, 1), invite(2, later, 2), invite(3, later, 1), invite(4, NOW.0 - 1, 1)],
+        voters: Voters { names: Vec::new(), tie_breaker: None },
+        voter_keys: Vec::new(),
+    };
+    Core::close_invites(&mut context, &[([1; 32], 1), ([2; 32], 1)], NOW);
+    assert_eq!(context.invites.iter().map(|invite| invite.key.0[0]).collect::<Vec<_>>(), [2, 3]);
 }
