@@ -339,3 +339,30 @@ fn fault_22_an_entry_handed_in_again_has_one_place() {
     let stale = scene.old_commit(&Send { counter: send.counter + 1, ..send });
     assert_eq!(scene.submit(one, stale), Err(Code::WrongEpoch));
 }
+
+/// A neighbour says that it has more than there is. Without the hub's own word for it that holds up nobody: after a start
+/// the hub orders as soon as it has waited for its mirrors.
+#[test]
+fn fault_11_numbers_alone_hold_up_no_hub() {
+    let mut scene = scene();
+    scene.hub.coop.crash();
+    scene.hub.coop.start(0);
+    scene.hub.now = kith_protocol::ids::Millis(0);
+    scene.link = scene.hub.link(&scene.birch, &scene.birch_root).0;
+    let room = scene.hub.room();
+    let size = scene.hub.log().len() as u64;
+    let status = |term: u32, size: u64| LinkFrame::Status {
+        room: room.id,
+        term: Term(term),
+        size,
+        fence: Term(0),
+        attestation: None,
+        succession: Bytes::new(),
+    };
+    scene.hub.link_frame(scene.link, status(1, size + 1_000_000));
+    scene.hub.link_frame(scene.link, status(99, size + 1));
+    scene.hub.now = kith_protocol::ids::Millis(kith_protocol::limits::SETTLE_MS + 1);
+    scene.hub.tell(Input::Tick);
+    let one = say(&mut scene.world, 1, "let us go on");
+    assert_eq!(scene.submit(pseudonym(&scene.world, 1), one), Ok(()));
+}
