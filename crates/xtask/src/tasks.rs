@@ -42,8 +42,15 @@ pub fn bench(name: Option<&str>, json: bool, entries: Option<u64>) -> Result<()>
     run(bench.env("KITH_BIN_DIR", target_dir()?.join("release")))
 }
 
+/// For so many seeds an optimised build is worth its time.
+const SEEDS_OPTIMISED: u32 = 200;
+
 pub fn sim(seeds: u32, seed: Option<u64>) -> Result<()> {
-    let mut sim = cargo(&["run", "--quiet", "-p", "kith-sim", "--"]);
+    let mut sim = cargo(&["run", "--quiet", "-p", "kith-sim"]);
+    if seed.is_none() && seeds >= SEEDS_OPTIMISED {
+        sim.arg("--release");
+    }
+    sim.arg("--");
     match seed {
         Some(seed) => sim.args(["--seed", &seed.to_string()]),
         None => sim.args(["--seeds", &seeds.to_string()]),

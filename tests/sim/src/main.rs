@@ -66,6 +66,24 @@ fn planned(seed: u64, value: impl Fn(&str) -> Option<u64>) -> Plan {
     }
 }
 
+/// What runs a seed once more, with whatever the command line said of its plan.
+fn again(seed: u64, arguments: &[String]) -> String {
+    let mut own = Vec::new();
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        let value = rest.next();
+        if !["--seed", "--seeds", "--from", "--lines"].contains(&argument.as_str()) {
+            own.push(argument.as_str());
+            own.extend(value.map(String::as_str));
+        }
+    }
+    if own.is_empty() {
+        format!("cargo xtask sim --seed {seed}")
+    } else {
+        format!("cargo run -p kith-sim -- --seed {seed} {}", own.join(" "))
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let value =
@@ -104,7 +122,7 @@ fn main() -> ExitCode {
                 failed += 1;
                 let shown = value("--lines").map_or(SHOWN, |lines| lines as usize);
                 println!("seed {seed}: FAILED: {}\n{}", failure.violation, failure.trace.tail(shown));
-                println!("  again: cargo xtask sim --seed {seed}");
+                println!("  again: {}", again(*seed, &arguments));
             }
         }
     }

@@ -1,5 +1,7 @@
-//! Seeds in CI, among them some that once failed, and the promise that a seed repeats itself. New seeds are for
-//! `cargo xtask sim`: a run of tests says the same of the same code.
+//! A hundred seeds in CI: fixed ones, some that once failed, and some that nobody has seen; and the promise that a seed
+//! repeats itself. One that fails goes among those that failed once.
+
+use std::hash::{BuildHasher, Hasher};
 
 use kith_sim::{Outcome, Plan, run};
 
@@ -64,6 +66,23 @@ fn seeds_that_failed_once_hold() {
     ] {
         hold(seed, Plan::of_seed(seed));
     }
+}
+
+/// Two of these run side by side. Each prints where it begins, and a failure prints its own seed.
+fn random_seeds(count: u64) {
+    let base = std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000;
+    println!("seeds from {base}");
+    (base..base + count).for_each(|seed| drop(hold(seed, Plan::of_seed(seed))));
+}
+
+#[test]
+fn seeds_that_nobody_has_seen_hold() {
+    random_seeds(27);
+}
+
+#[test]
+fn nor_do_others_fail() {
+    random_seeds(27);
 }
 
 #[test]
