@@ -141,6 +141,8 @@ pub struct Refused {
     pub room: RoomNumber,
     pub counter: u64,
     pub retry_after_ms: u32,
+    /// Of the entry that is refused, where one is: what was made anew since under its counter is another matter.
+    pub epoch: Option<Epoch>,
 }
 
 /// Consecutive entries of one room, without what the receiver can rebuild.

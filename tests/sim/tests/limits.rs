@@ -194,7 +194,8 @@ fn an_entry_is_not_made_anew_for_ever() {
         let sent =
             effects.iter().find_map(|effect| if let Effect::Send(ToServer::Send(send)) = effect { Some(send.counter) } else { None });
         let (code, detail) = (Code::WrongEpoch, "another epoch".to_owned());
-        let refused = Refused { code, detail, request: 0, room: number, counter: sent.expect("it is tried again"), retry_after_ms: 0 };
+        let refused =
+            Refused { code, detail, request: 0, room: number, counter: sent.expect("it is tried again"), retry_after_ms: 0, epoch: None };
         core.handle_frame(now, ToMember::Refused(refused));
         core.handle_tick(now);
         refusals += 1;

@@ -270,7 +270,9 @@ impl Core {
         let Some(state) = self.rooms.get(room) else { return };
         let found =
             state.outbox.iter().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == refused.counter));
-        let Some(item) = found else { return };
+        // A no to what was made before, which comes late, says nothing of what was made since under the same counter.
+        let is_late = |item: &&OutItem| item.made.as_ref().is_some_and(|made| refused.epoch.is_some_and(|epoch| epoch.0 != made.epoch));
+        let Some(item) = found.filter(|item| !is_late(item)) else { return };
         let is_message = item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8);
         let (id, is_leave) = (item.id, matches!(item.intent, Intent::Leave));
         if refused.code.is_transient() {

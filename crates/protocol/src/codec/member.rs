@@ -250,6 +250,7 @@ fn to_member_wire(frame: &ToMember) -> w::ToMember {
             room: r.room.0,
             counter: r.counter,
             retry_after_ms: r.retry_after_ms,
+            epoch_plus_one: r.epoch.map_or(0, |epoch| epoch.0 + 1),
         }),
         ToMember::Certificate { request, certificate } => {
             F::Certificate(w::Certificate { request: *request, certificate: Some(certificate_to_wire(certificate)) })
@@ -292,6 +293,7 @@ fn to_member_domain(frame: w::ToMember) -> Result<ToMember> {
             room: RoomNumber(x.room),
             counter: x.counter,
             retry_after_ms: x.retry_after_ms,
+            epoch: c::number(x.epoch_plus_one, "epoch")?.checked_sub(1).map(Epoch),
         }),
         F::Certificate(x) => {
             let certificate = x.certificate.as_ref().ok_or(DecodeError::Field("certificate"))?;

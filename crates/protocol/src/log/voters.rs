@@ -71,6 +71,12 @@ impl Electorate {
         self.before.certify(voters.clone()) && self.after.certify(voters)
     }
 
+    /// Whether nobody can have seated a hub without one of these. A hub needs majorities of both sides; below a commit that is
+    /// not certified it needs one of the side before it.
+    pub fn blocks<'a>(&self, voters: impl Iterator<Item = &'a CoopName> + Clone, is_certified: bool) -> bool {
+        self.before.certify(voters.clone()) || (is_certified && self.after.certify(voters))
+    }
+
     /// Every co-op whose word counts on either side, each once.
     pub fn names(&self) -> Vec<CoopName> {
         let sides = [&self.before, &self.after];
@@ -132,6 +138,18 @@ mod tests {
         {
             assert_eq!(both.certified_size(&held(sizes)), certified, "{sizes:?}");
         }
+        for (who, is_certified, blocks) in [
+            ("a b", false, true),
+            ("b d", true, false),
+            ("b c d", false, true),
+            ("c d", false, false),
+            ("a d", true, false),
+            ("a c d", true, true),
+        ] {
+            assert_eq!(both.blocks(names(who).iter(), is_certified), blocks, "{who}");
+        }
+        let grown = Electorate { before: voters("a b c d"), after: voters("a b c d e"), commit: Seq(5) };
+        assert!(!grown.blocks(names("a b e").iter(), false) && grown.blocks(names("a b e").iter(), true));
         let same = Electorate { before: voters("a"), after: voters("a"), commit: Seq(5) };
         assert_eq!(same.certified_size(&held([9, 0, 0, 0])), 9);
         assert_eq!(both.names(), names("a b c d"));

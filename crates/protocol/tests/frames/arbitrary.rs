@@ -316,9 +316,9 @@ impl Arbitrary for ToMember {
             "ack" => (room_number(), number(), option::of((0..(1u64 << 48) - 1, number())))
                 .prop_map(|(room, counter, ordered)| Self::Ack { room, counter, ordered: ordered.map(|(seq, time)| (Seq(seq), time)) })
                 .boxed(),
-            "refused" => (code(), detail(), request, room_number(), any::<u64>(), any::<u32>())
-                .prop_map(|(code, detail, request, room, counter, retry_after_ms)| {
-                    Self::Refused(Refused { code, detail, request, room, counter, retry_after_ms })
+            "refused" => (code(), detail(), request, room_number(), any::<u64>(), any::<u32>(), option::of(0..(1u64 << 48) - 1))
+                .prop_map(|(code, detail, request, room, counter, retry_after_ms, epoch)| {
+                    Self::Refused(Refused { code, detail, request, room, counter, retry_after_ms, epoch: epoch.map(Epoch) })
                 })
                 .boxed(),
             "certificate" => (request, certificate()).prop_map(|(request, certificate)| Self::Certificate { request, certificate }).boxed(),

@@ -201,8 +201,15 @@ pub fn to_server() -> Samples<ToServer> {
 
 pub fn to_member() -> Samples<ToMember> {
     let (number, request) = (RoomNumber(5), 7);
-    let refused =
-        Refused { code: Code::RateLimited, detail: "too fast".into(), request, room: number, counter: 130, retry_after_ms: 1_500 };
+    let refused = Refused {
+        code: Code::RateLimited,
+        detail: "too fast".into(),
+        request,
+        room: number,
+        counter: 130,
+        retry_after_ms: 1_500,
+        epoch: Some(Epoch(8)),
+    };
     vec![
         ("challenge", ToMember::Challenge { nonce: [0x44; 32] }),
         ("registered", ToMember::Registered { device: DeviceHandle(12), number: 1 }),

@@ -49,7 +49,7 @@ pub struct Elections {
     /// Since when a co-op that orders rooms has got nothing done for this one. A link that comes up ends it only once it has
     /// carried something, or has lasted: a hub that falls over after each greeting is as good as gone.
     silent: BTreeMap<CoopName, Millis>,
-    /// When this co-op, as hub, last began another term for a voter that had shut itself off.
+    /// When this co-op last began a term of a room.
     renewed: BTreeMap<RoomNumber, Millis>,
     candidacies: BTreeMap<RoomNumber, Candidacy>,
     /// Rooms in which this co-op waits for a hub, and when it calls for votes itself.
@@ -285,7 +285,6 @@ impl Coop {
         }
         let term = Term(newest.max(asked).0 + 1);
         tracing::info!(room = number.0, term = term.0, "a voter has shut itself off from this hub; asking for another term");
-        self.elections.renewed.insert(number, self.now);
         self.probe(number, term);
     }
 
@@ -366,6 +365,7 @@ impl Coop {
             Ok(()) => {
                 tracing::info!(room = number.0, term = record.term.0, "this co-op orders the room now");
                 self.following.remove(&number);
+                self.elections.renewed.insert(number, self.now);
                 self.touched(number);
             }
             Err(error) => {

@@ -4,6 +4,7 @@
 use kith_protocol::codec;
 use kith_protocol::ids::{CoopName, Millis, Pseudonym, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::judge::RoomFacts;
+use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Attestation;
 
 use super::machine::Coop;
@@ -39,9 +40,11 @@ impl Coop {
         }
     }
 
-    /// While a room comes from the beginning, hubs of its past go by: they order nothing any more.
+    /// While a room comes from the beginning, for a join that has its place, hubs of its past go by: they order nothing any
+    /// more.
     pub(super) fn has_hub_of_the_past(&self, room: &Room) -> bool {
-        self.following.get(&room.number).is_some_and(|holder| room.is_ahead(holder))
+        let is_ahead = room.log().is_some() && self.following.get(&room.number).is_some_and(|holder| room.is_ahead(holder));
+        is_ahead && self.outbox.has_ordered(room.number, |entry| entry.kind == Kind::Commit && !room.is_member(&entry.id.sender))
     }
 
     /// Whether a room's log, as far as it is here, has entries by that pseudonym.

@@ -286,12 +286,12 @@ impl Coop {
     pub(super) fn drop_refused(&mut self, number: RoomNumber, entry: &EntryId, code: Code, detail: &str) {
         let Some(id) = self.rooms.get(&number).map(|room| room.id) else { return };
         for pending in self.outbox.refuse(number, entry) {
-            let gone = pending.submission.id;
+            let (gone, epoch) = (pending.submission.id, Some(pending.submission.epoch));
             self.write(Write::DropPending { room: number, id: gone });
             let (code, detail) = if gone == *entry { (code, detail) } else { (Code::OutOfOrder, "an earlier entry was refused") };
             let request = pending.join.map_or(0, |(_, request)| request);
             for connection in self.sessions_of(&id, &gone.sender, gone.counter.device) {
-                self.refuse_entry(connection, number, gone.counter.number, code, detail, request);
+                self.refuse_made_entry(connection, number, gone.counter.number, epoch, code, detail, request);
             }
         }
         let never_began = self.rooms.get(&number).is_some_and(|room| room.log().is_none());

@@ -7,7 +7,8 @@ use kith_federation::link::Link;
 use kith_protocol::codec::{Encoding, encode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
-    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, UnixSeconds,
+    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Epoch, Millis, Pseudonym, PublicKey, RoomId, RoomNumber,
+    UnixSeconds,
 };
 use kith_protocol::limits::{BACKLOG_MAX, SETTLE_MS};
 use kith_protocol::member::{Refused, RequestId, ToMember};
@@ -255,8 +256,6 @@ impl Coop {
             return None;
         }
         let mut writes = std::mem::take(&mut self.writes);
-        writes.append(&mut self.lazy);
-        self.lazy_since = None;
         let mut after = Vec::new();
         for number in std::mem::take(&mut self.dirty) {
             let appended = self.rooms.get_mut(&number).and_then(|room| room.take_append(&self.secrets.root));
@@ -265,6 +264,9 @@ impl Coop {
                 after.push(After::Grown(committed));
             }
         }
+        // Marks are over what is there by then.
+        writes.append(&mut self.lazy);
+        self.lazy_since = None;
         after.append(&mut self.after);
         self.in_flight = Some((writes.clone(), after));
         Some(writes)
@@ -400,6 +402,7 @@ impl Coop {
             room: RoomNumber(0),
             counter: 0,
             retry_after_ms: if code.is_transient() { 300 } else { 0 },
+            epoch: None,
         };
         self.reply(connection, &ToMember::Refused(refused));
     }
@@ -413,8 +416,23 @@ impl Coop {
         detail: &str,
         request: RequestId,
     ) {
-        let refused =
-            Refused { code, detail: detail.to_owned(), request, room, counter, retry_after_ms: if code.is_transient() { 300 } else { 0 } };
+        self.refuse_made_entry(connection, room, counter, None, code, detail, request);
+    }
+
+    /// Of an entry that was made for that epoch.
+    #[allow(clippy::too_many_arguments, reason = "the fields of the frame")]
+    pub(super) fn refuse_made_entry(
+        &mut self,
+        connection: ConnectionId,
+        room: RoomNumber,
+        counter: u64,
+        epoch: Option<Epoch>,
+        code: Code,
+        detail: &str,
+        request: RequestId,
+    ) {
+        let retry_after_ms = if code.is_transient() { 300 } else { 0 };
+        let refused = Refused { code, detail: detail.to_owned(), request, room, counter, retry_after_ms, epoch };
         self.reply(connection, &ToMember::Refused(refused));
     }
 

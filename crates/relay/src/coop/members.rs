@@ -101,6 +101,7 @@ impl Coop {
             room,
             counter,
             retry_after_ms: wait_ms,
+            epoch: None,
         };
         self.reply(connection, &ToMember::Refused(refused));
     }
@@ -251,9 +252,9 @@ impl Coop {
     }
 
     fn send(&mut self, connection: ConnectionId, identity: Identity, send: Send) {
-        let (number, counter) = (send.room, send.counter);
+        let (number, counter, epoch) = (send.room, send.counter, Some(send.epoch));
         if let Err((code, why)) = self.take_entry(connection, identity, send) {
-            self.refuse_entry(connection, number, counter, code, &why, 0);
+            self.refuse_made_entry(connection, number, counter, epoch, code, &why, 0);
         }
     }
 

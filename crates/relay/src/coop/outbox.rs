@@ -24,8 +24,8 @@ enum State {
     /// Not durable yet.
     New,
     Waiting,
-    /// Handed to the hub in this link's time.
-    Sent,
+    /// Handed to the hub in this link's time, under that number.
+    Sent(u64),
     /// The hub has it; the log will bring it.
     Ordered,
 }
@@ -115,12 +115,12 @@ impl Outbox {
     }
 
     pub fn durable(&mut self, room: RoomNumber, id: &EntryId) {
-        self.set(room, id, State::New, State::Waiting);
+        self.set(room, id, |state| state == State::New, State::Waiting);
     }
 
-    fn set(&mut self, room: RoomNumber, id: &EntryId, from: State, to: State) {
+    fn set(&mut self, room: RoomNumber, id: &EntryId, from: impl Fn(State) -> bool, to: State) {
         let found = self.rooms.get_mut(&room).and_then(|queue| queue.iter_mut().find(|p| p.submission.id == *id));
-        if let Some(pending) = found.filter(|pending| pending.state == from) {
+        if let Some(pending) = found.filter(|pending| from(pending.state)) {
             pending.state = to;
         }
     }
@@ -137,7 +137,7 @@ impl Outbox {
                 }
                 if pending.state == State::Waiting {
                     self.next_id += 1;
-                    pending.state = State::Sent;
+                    pending.state = State::Sent(self.next_id);
                     in_flight += 1;
                     self.in_flight.insert(self.next_id, (*room, pending.submission.id, hub.clone()));
                     sendable.push((self.next_id, pending.submission.clone()));
@@ -147,18 +147,26 @@ impl Outbox {
         sendable
     }
 
-    /// The hub's answer came: which entry it is about.
+    /// The hub's answer came: which entry it is about. `None`: about nothing that still waits for one. What was made anew
+    /// under the same id is another matter.
     pub fn answered(&mut self, id: u64) -> Option<(RoomNumber, EntryId)> {
-        self.in_flight.remove(&id).map(|(room, entry, _)| (room, entry))
+        let (room, entry, _) = self.in_flight.remove(&id)?;
+        self.get(room, &entry).filter(|pending| pending.state == State::Sent(id)).map(|_| (room, entry))
     }
 
     pub fn ordered(&mut self, room: RoomNumber, id: &EntryId) {
-        self.set(room, id, State::Sent, State::Ordered);
+        self.set(room, id, |state| matches!(state, State::Sent(_)), State::Ordered);
+    }
+
+    /// Whether the hub has taken something of that kind which the log has not brought back.
+    pub fn has_ordered(&self, room: RoomNumber, is_it: impl Fn(&Submission) -> bool) -> bool {
+        let ordered = self.rooms.get(&room).into_iter().flatten().filter(|pending| pending.state == State::Ordered);
+        ordered.map(|pending| &pending.submission).any(is_it)
     }
 
     /// Try again later.
     pub fn retry(&mut self, room: RoomNumber, id: &EntryId) {
-        self.set(room, id, State::Sent, State::Waiting);
+        self.set(room, id, |state| matches!(state, State::Sent(_)), State::Waiting);
     }
 
     /// The link is gone: everything without its place in the log is handed in anew.
@@ -166,7 +174,7 @@ impl Outbox {
         self.in_flight.retain(|_, (room, _, _)| !rooms.contains(room));
         for room in rooms {
             for pending in self.rooms.get_mut(room).into_iter().flatten() {
-                if matches!(pending.state, State::Sent | State::Ordered) {
+                if matches!(pending.state, State::Sent(_) | State::Ordered) {
                     pending.state = State::Waiting;
                 }
             }
@@ -276,6 +284,23 @@ mod tests {
         assert!(outbox.take_sendable(&hub(), &[ROOM]).is_empty());
         outbox.answered(first[0].0);
         assert_eq!(outbox.take_sendable(&hub(), &[ROOM]).len(), 1);
+    }
+
+    /// An answer that comes late, about a body that was refused before, says nothing of the one that was made since.
+    #[test]
+    fn a_late_answer_is_about_what_was_sent() {
+        let mut outbox = filled();
+        outbox.durable(ROOM, &entry(1, 1).id);
+        let first = outbox.take_sendable(&hub(), &[ROOM])[0].0;
+        outbox.retry(ROOM, &entry(1, 1).id);
+        let second = outbox.take_sendable(&hub(), &[ROOM])[0].0;
+        assert_eq!(outbox.answered(first), None, "it was sent again since");
+        assert_eq!(outbox.answered(second), Some((ROOM, entry(1, 1).id)));
+        outbox.refuse(ROOM, &entry(1, 1).id);
+        outbox.push(ROOM, entry(1, 1), None);
+        [(2, 1), (1, 1)].iter().for_each(|(sender, number)| outbox.durable(ROOM, &entry(*sender, *number).id));
+        assert_eq!(outbox.answered(second), None);
+        assert_eq!(outbox.take_sendable(&hub(), &[ROOM]).len(), 2);
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Coop {
         self.compare_at.remove(&number);
         self.rebuilds.remove(&number);
         self.elections.forget(number);
+        self.forget_marks(number);
         self.write(Write::DropRoom { number });
     }
 }

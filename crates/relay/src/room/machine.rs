@@ -26,7 +26,7 @@ use kith_storage::{Append, LogRow, RoomRow, RoomState};
 use super::ledger::Ledger;
 use super::log::{CreationError, Effect, EntryError, Log};
 use super::offer::Tip;
-use super::succession::Extent;
+use super::succession::{Extent, Said};
 
 /// What became of an entry that was handed to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub struct Room {
     /// This co-op's newest vote, once it is durable.
     pub(super) vote: Option<Vote>,
     /// What other co-ops said of their copies, on the links that there are.
-    pub(super) compared: BTreeMap<CoopName, Extent>,
+    pub(super) compared: BTreeMap<CoopName, Said>,
     /// Since a restart, for a while.
     pub(super) waits_for_mirrors: bool,
     /// Once it has settled it stays so while the process lives.
@@ -349,7 +349,7 @@ impl Room {
         }
         let signed = verified.attestation.checkpoint;
         let extent = Extent { term: signed.term, size: signed.size, fence: Term(0) };
-        self.compared.insert(verified.attestation.hub.clone(), extent);
+        self.compared.insert(verified.attestation.hub.clone(), Said { extent, is_weighty: true });
         self.hub_attestation = Some(verified.attestation);
         Ok(())
     }

@@ -24,6 +24,14 @@ pub struct Extent {
     pub fence: Term,
 }
 
+/// What another co-op said of its copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Said {
+    pub extent: Extent,
+    /// That it has more holds up this co-op.
+    pub is_weighty: bool,
+}
+
 impl Room {
     pub fn term(&self) -> Term {
         self.log.as_ref().map_or(Term(0), |log| log.term)
@@ -113,9 +121,9 @@ impl Room {
         Extent { term: self.term(), size: self.durable, fence }
     }
 
-    /// Whether another co-op's word that it has more counts. That it has less always does; a voter's that a newer term has
-    /// begun does, too. Else the hub's signature must show it: nobody holds up a room by saying so.
-    fn believes(&self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) -> bool {
+    /// Whether another co-op's word that it has more is to be reckoned with. A voter's that a newer term has begun is. Else
+    /// the hub's signature must show it: nobody holds up a room by saying so.
+    fn is_weighty(&self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) -> bool {
         let Some(log) = &self.log else { return true };
         let is_shown = |word: &Attestation| {
             let signed = &word.checkpoint;
@@ -123,18 +131,18 @@ impl Room {
             is_of_hub && signed.size > log.frontier.size() && signed.verify(&log.hub.key, &word.signature).is_ok()
         };
         match theirs.term.cmp(&log.term) {
-            std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Equal => theirs.size <= log.frontier.size() || word.is_some_and(is_shown),
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => word.is_some_and(is_shown),
             std::cmp::Ordering::Greater => log.electorate().counts(peer),
         }
     }
 
     /// Another co-op says how far it has the log. `word`: what the hub signed of that.
     pub fn compare(&mut self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) {
-        if self.believes(peer, theirs, word) {
-            self.compared.insert(peer.clone(), theirs);
-            self.settled |= self.is_settled();
-        }
+        // What nothing shows is remembered all the same: once it has been caught up with, it is one more that agrees.
+        let said = Said { extent: theirs, is_weighty: self.is_weighty(peer, theirs, word) };
+        self.compared.insert(peer.clone(), said);
+        self.settled |= self.is_settled();
     }
 
     /// What a co-op said is forgotten with the link to it.
@@ -144,7 +152,7 @@ impl Room {
 
     /// Whether that co-op has said that a newer term has begun.
     pub fn is_ahead(&self, peer: &CoopName) -> bool {
-        self.compared.get(peer).is_some_and(|theirs| theirs.term > self.term())
+        self.compared.get(peer).is_some_and(|theirs| theirs.is_weighty && theirs.extent.term > self.term())
     }
 
     /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said that it
@@ -156,12 +164,15 @@ impl Room {
         }
         let Some(log) = &self.log else { return false };
         let mine = (log.term, log.frontier.size());
-        let has_more = |theirs: &Extent| (theirs.term, theirs.size) > mine;
+        let is_certified = self.certified_size() > log.last_commit.0;
+        let has_more = |theirs: &Said| (theirs.extent.term, theirs.extent.size) > mine;
         // A hub that others seated has a majority's votes: one of those who speak here would know of it. One that voted alone
         // holds up nothing.
-        let agrees = |theirs: &Extent| !has_more(theirs) && theirs.fence <= self.newest_term();
+        let agrees = |theirs: &Said| !has_more(theirs) && theirs.extent.fence <= self.newest_term();
         let agreeing = || self.compared.iter().filter(|(_, theirs)| agrees(theirs)).map(|(name, _)| name);
-        if self.compared.values().any(has_more) || !log.electorate().seats(agreeing().chain([&self.me])) {
+        if self.compared.values().any(|theirs| theirs.is_weighty && has_more(theirs))
+            || !log.electorate().blocks(agreeing().chain([&self.me]), is_certified)
+        {
             return false;
         }
         let is_alone = log.electorate().names() == [self.me.clone()];
