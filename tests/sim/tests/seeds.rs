@@ -63,6 +63,10 @@ fn seeds_that_failed_once_hold() {
         128_958_949,
         128_959_664,
         724_357_778,
+        109_777_643,
+        109_778_219,
+        109_778_258,
+        109_778_396,
     ] {
         hold(seed, Plan::of_seed(seed));
     }
@@ -77,12 +81,17 @@ fn random_seeds(count: u64) {
 
 #[test]
 fn seeds_that_nobody_has_seen_hold() {
-    random_seeds(27);
+    random_seeds(10);
 }
 
 #[test]
 fn nor_do_others_fail() {
-    random_seeds(27);
+    random_seeds(10);
+}
+
+#[test]
+fn more_fixed_seeds_hold() {
+    (31..=62).for_each(|seed| drop(hold(seed, Plan::of_seed(seed))));
 }
 
 #[test]
