@@ -236,3 +236,5 @@ pub const REQUEST_HEADERS_MAX: usize = 64;
 pub const RECONNECT_MS_MAX: u64 = 3_000;
 /// Newest lines of a room whose state a terminal that stays looks at again.
 pub const FOLLOWED_LINES_MAX: u64 = 1_000;
+/// Bytes of one statement's blob at which another statement begins: far below SQLite's limit of 10^9.
+pub const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -182,6 +182,7 @@ fn every_limit_is_reached_by_a_test() {
         ("LINK_STOPPED_RETRY_MS", "a time; a link that the steward stopped is dialled seldom"),
         ("RECONNECT_MS_MAX", "a time; tests/e2e/tests/terminal.rs waits for a device that is back"),
         ("ROOT_OVERLAP_S", "a default; ROOT_OVERLAP_S_MAX is reached"),
+        ("STATEMENT_BYTES_MAX", "where one statement ends and the next begins, in one transaction; nothing is refused by it"),
         ("STEWARD_ANSWER_BYTES_MAX", "a bound on what one's own server says; a hundred thousand rooms stay below"),
     ]);
     let limits = std::fs::read_to_string(root().join("crates/protocol/src/limits.rs")).unwrap();

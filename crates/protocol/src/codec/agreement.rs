@@ -11,7 +11,7 @@ use crate::limits;
 use crate::wire::v1 as w;
 
 /// What is in force, and what is proposed.
-const ACCEPTED_MAX: usize = 2;
+const WAYS_ACCEPTED: usize = 2;
 
 pub(super) fn notice_to_wire(notice: &Notice) -> w::Standing {
     w::Standing {
@@ -116,7 +116,7 @@ pub fn encode_agreement_record(record: &Record) -> Bytes {
 
 pub fn decode_agreement_record(bytes: &[u8]) -> Result<Record> {
     let wire = w::AgreementRecord::decode(bytes).map_err(|_| DecodeError::Schema)?;
-    c::bounded(&wire.accepted, "terms", ACCEPTED_MAX)?;
+    c::bounded(&wire.accepted, "terms", WAYS_ACCEPTED)?;
     let offer = wire
         .offered
         .as_ref()

@@ -13,7 +13,7 @@ use kith_protocol::log::checkpoint::{Attestation, Checkpoint};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::ToMember;
-use kith_storage::{LogRow, Write};
+use kith_storage::LogRow;
 
 use super::machine::Coop;
 use super::types::{Effect, Read};
@@ -493,13 +493,6 @@ impl Coop {
             feed.in_flight.retain(|end| *end > size);
         }
         self.feed(peer, number, None);
-    }
-
-    /// Keeps the newest marks, so that they survive a restart.
-    pub(super) fn store_marks(&mut self, number: RoomNumber) {
-        let Some(best) = self.rooms.get(&number).and_then(|room| room.ledger().best()) else { return };
-        let attestation = kith_protocol::codec::encode_attestation(best);
-        self.write_lazily(Write::PutMarked { room: number, attestation });
     }
 }
 

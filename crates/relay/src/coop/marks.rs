@@ -5,6 +5,8 @@ use kith_protocol::ids::{Coop as CoopId, CoopName, RoomId, RoomNumber};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
 
+use kith_storage::Write;
+
 use super::machine::Coop;
 
 impl Coop {
@@ -87,5 +89,12 @@ impl Coop {
         }
         self.announce_certificate(number);
         self.answer_watches(number);
+    }
+
+    /// Keeps the newest marks, so that they survive a restart.
+    pub(super) fn store_marks(&mut self, number: RoomNumber) {
+        let Some(best) = self.rooms.get(&number).and_then(|room| room.ledger().best()) else { return };
+        let attestation = kith_protocol::codec::encode_attestation(best);
+        self.write_lazily(Write::PutMarked { room: number, attestation });
     }
 }

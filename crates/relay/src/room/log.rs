@@ -259,26 +259,6 @@ impl Log {
         Electorate { before: self.voters_before.clone(), after: self.context.voters.clone(), commit: self.last_commit }
     }
 
-    pub fn has_term(&self, term: Term) -> bool {
-        term == self.term || self.end_of(term).is_some_and(|ended| ended.checkpoint.term == term)
-    }
-
-    /// Where the first term ended that is no older than that one.
-    pub fn end_of(&self, term: Term) -> Option<&Attestation> {
-        self.ended.iter().find(|ended| ended.checkpoint.term >= term)
-    }
-
-    /// The last checkpoint of this log that a log with that newer term has too. It goes on from a term that is over here: the
-    /// terms here since then are nobody else's, and the log is the same up to where that one ended here, if it did.
-    pub fn common_end(&self, newer: &Succession) -> Option<Attestation> {
-        let chosen = newer.chosen()?;
-        let ended = self.ended.iter().find(|ended| ended.checkpoint.term >= chosen.checkpoint.term);
-        match ended {
-            Some(ended) if ended.checkpoint.size < chosen.checkpoint.size => Some(ended.clone()),
-            _ => Some(chosen.clone()),
-        }
-    }
-
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -220,12 +220,6 @@ impl Room {
         self.log.as_ref().is_some_and(|log| log.is_member(who))
     }
 
-    /// Whether it is a member by this co-op's own certificate. An account may claim any pseudonym before the room is here;
-    /// what the log says of a pseudonym is what counts.
-    pub fn is_own_member(&self, who: &Pseudonym) -> bool {
-        self.log.as_ref().is_some_and(|log| log.is_member(who) && log.coop_of(who) == Some(&self.me))
-    }
-
     /// Begins the room with its creation entry.
     pub fn create(&mut self, sender: &Pseudonym, device: u16, body: &Bytes) -> Result<(), CreationError> {
         let log = Log::create(&self.id, sender, body)?;

@@ -49,6 +49,12 @@ pub enum NoGroup {
 }
 
 impl Room {
+    /// Whether it is a member by this co-op's own certificate. An account may claim any pseudonym before the room is here;
+    /// what the log says of a pseudonym is what counts.
+    pub fn is_own_member(&self, who: &Pseudonym) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_member(who) && log.coop_of(who) == Some(&self.me))
+    }
+
     pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Result<Group, NoGroup> {
         let log = self.log.as_ref().ok_or(NoGroup::Later)?;
         let tip = self.tip.as_ref().ok_or(NoGroup::Later)?;

@@ -32,6 +32,28 @@ pub(super) struct Said {
     pub is_weighty: bool,
 }
 
+impl Log {
+    pub fn has_term(&self, term: Term) -> bool {
+        term == self.term || self.end_of(term).is_some_and(|ended| ended.checkpoint.term == term)
+    }
+
+    /// Where the first term ended that is no older than that one.
+    pub fn end_of(&self, term: Term) -> Option<&Attestation> {
+        self.ended.iter().find(|ended| ended.checkpoint.term >= term)
+    }
+
+    /// The last checkpoint of this log that a log with that newer term has too. It goes on from a term that is over here: the
+    /// terms here since then are nobody else's, and the log is the same up to where that one ended here, if it did.
+    pub fn common_end(&self, newer: &Succession) -> Option<Attestation> {
+        let chosen = newer.chosen()?;
+        let ended = self.ended.iter().find(|ended| ended.checkpoint.term >= chosen.checkpoint.term);
+        match ended {
+            Some(ended) if ended.checkpoint.size < chosen.checkpoint.size => Some(ended.clone()),
+            _ => Some(chosen.clone()),
+        }
+    }
+}
+
 impl Room {
     pub fn term(&self) -> Term {
         self.log.as_ref().map_or(Term(0), |log| log.term)
@@ -140,7 +162,9 @@ impl Room {
     /// Another co-op says how far it has the log. `word`: what the hub signed of that.
     pub fn compare(&mut self, peer: &CoopName, theirs: Extent, word: Option<&Attestation>) {
         // What nothing shows is remembered all the same: once it has been caught up with, it is one more that agrees.
-        let said = Said { extent: theirs, is_weighty: self.is_weighty(peer, theirs, word) };
+        let was_shown =
+            self.compared.get(peer).is_some_and(|old| old.is_weighty && (old.extent.term, old.extent.size) >= (theirs.term, theirs.size));
+        let said = Said { extent: theirs, is_weighty: was_shown || self.is_weighty(peer, theirs, word) };
         self.compared.insert(peer.clone(), said);
         self.settled |= self.is_settled();
     }

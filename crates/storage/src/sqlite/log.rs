@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use kith_protocol::ids::{Hash, RoomNumber, Seq};
+use kith_protocol::limits::STATEMENT_BYTES_MAX;
 use kith_protocol::log::merkle::NodeId;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Either, Executor, Row, SqliteConnection, SqlitePool};
@@ -41,9 +42,6 @@ const HEADERS: &str = "SELECT seq, header FROM entries WHERE room = ?1 AND seq >
 /// CROSS JOIN keeps the order of the loops: one indexed look-up for each leaf that is asked for.
 pub(super) const LEAVES: &str = "SELECT wanted.key, e.header, e.nodes FROM json_each(?2) AS wanted
     CROSS JOIN entries AS e WHERE e.room = ?1 AND e.seq = wanted.value";
-
-/// Bytes of one statement's blob at which another statement begins: far below SQLite's limit of 10^9.
-const BLOB_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A row with its place.
 type Placed<'a> = (RoomNumber, Seq, &'a LogRow);
@@ -104,7 +102,7 @@ fn chunk_len(rows: &[Placed<'_>]) -> usize {
     let mut bytes = 0;
     let fits = rows.iter().take_while(|(_, _, row)| {
         bytes += row_len(row);
-        bytes <= BLOB_BYTES_MAX
+        bytes <= STATEMENT_BYTES_MAX
     });
     fits.count().max(1)
 }

@@ -17,8 +17,8 @@ use crate::{Result, StoreError, Write};
 
 /// Commits that wait for the writer; more wait for a place in the queue.
 pub(super) const COMMITS_QUEUED_MAX: usize = limits::INPUTS_PER_ROUND_MAX;
-/// Most commits of one transaction.
-const GROUP_COMMITS_MAX: usize = COMMITS_QUEUED_MAX;
+/// As many commits as can wait make one transaction at most.
+const COMMITS_TOGETHER: usize = COMMITS_QUEUED_MAX;
 /// Pages of the write-ahead log that are moved into the database when as many wait (SQLite's own default).
 const CHECKPOINT_PAGES: i64 = 1_000;
 /// Groups of commits between two looks at the write-ahead log's length.
@@ -35,7 +35,7 @@ pub(super) async fn run(mut conn: SqliteConnection, mut commits: mpsc::Receiver<
     let mut failed: Option<StoreError> = None;
     let mut groups = 0u64;
     let mut waiting = Vec::new();
-    while commits.recv_many(&mut waiting, GROUP_COMMITS_MAX).await > 0 {
+    while commits.recv_many(&mut waiting, COMMITS_TOGETHER).await > 0 {
         let (lists, acks): (Vec<_>, Vec<_>) = waiting.drain(..).map(|commit| (commit.writes, commit.done)).unzip();
         let outcomes = match &failed {
             Some(error) => lists.iter().map(|_| Err(shared(error))).collect(),
