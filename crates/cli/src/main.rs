@@ -9,7 +9,7 @@ mod voters;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use kith_client::core::{Event, ItemState};
 use kith_client::native::client::{Tell, now, refusal};
@@ -47,6 +47,11 @@ fn home_of(arguments: &Arguments) -> Result<PathBuf> {
     Ok(base.context("there is no HOME; say where with --home")?.join("kith"))
 }
 
+/// What ends by itself is no reason to stop.
+fn is_passing(error: &ClientError) -> bool {
+    matches!(error, ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_))
+}
+
 /// One command at work.
 struct Session {
     client: Client,
@@ -64,12 +69,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let mut session = Session { client, json: arguments.json, deadline: Instant::now() + timeout };
     let outcome = session.command(arguments.command).await;
     session.client.close().await;
-    match outcome {
-        Err(error) if session.has_waiting() => {
-            bail!("{error:#}. What you wrote is kept in the outbox and goes out with the next command")
-        }
-        outcome => outcome,
-    }
+    outcome
 }
 
 impl Session {
@@ -94,12 +94,6 @@ impl Session {
             Command::Outbox(Outbox::List) => self.outbox_list(),
             Command::Outbox(Outbox::Cancel { item }) => self.outbox_cancel(item),
         }
-    }
-
-    /// Whether something that was said is still only on this device.
-    fn has_waiting(&mut self) -> bool {
-        let items = self.client.home.step(|core| core.items());
-        items.is_ok_and(|(items, _)| items.iter().any(|item| matches!(item.state, ItemState::Waiting | ItemState::Unknown)))
     }
 
     fn result(&self, value: &Value, text: &str) {
@@ -258,7 +252,10 @@ impl Session {
         let room = self.find_room(room)?;
         // In the outbox, durable, before anything else is tried.
         let item = self.client.home.step(|core| core.say(now(), &room, &content))?.0?;
-        let state = self.until_item(&room, item, until).await?;
+        let state = match self.until_item(&room, item, until).await {
+            Err(error) if is_passing(&error) => return Err(self.left_waiting(&room, item, error)),
+            outcome => outcome?,
+        };
         let seq = match state {
             ItemState::Ordered(seq) | ItemState::Held { seq, .. } => Some(seq.0),
             _ => None,
@@ -269,8 +266,24 @@ impl Session {
         Ok(())
     }
 
+    /// What to tell whoever will not wait any longer: how far it came, so that nobody writes it twice for not being sure.
+    fn left_waiting(&mut self, room: &RoomId, item: u64, error: ClientError) -> anyhow::Error {
+        let why = match error {
+            ClientError::Connect(error) => error.to_string(),
+            ClientError::PutOff { detail, .. } => format!("it did not come about in time: {detail}"),
+            _ => "it did not come about in time".to_owned(),
+        };
+        let state = match self.client.home.step(|core| core.item_state(room, item)) {
+            Err(error) => return error.into(),
+            Ok((ItemState::Stored, _)) => "It is stored at your co-op, which sends it on by itself",
+            Ok((ItemState::Ordered(_) | ItemState::Held { .. }, _)) => "It is in the room, and not yet held by every co-op of the room",
+            Ok(_) => "It is kept in the outbox and goes out with the next command that connects",
+        };
+        anyhow!("{why}. {state}: do not write it again")
+    }
+
     /// Waits until an item has come as far as asked.
-    async fn until_item(&mut self, room: &RoomId, item: u64, until: Until) -> Result<ItemState> {
+    async fn until_item(&mut self, room: &RoomId, item: u64, until: Until) -> Result<ItemState, ClientError> {
         let room = *room;
         self.client.awaited = Some(item);
         if until == Until::Held {
@@ -307,8 +320,8 @@ impl Session {
                 .await;
             match outcome {
                 Ok(state) => return Ok(state),
-                Err(ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_)) if Instant::now() < self.deadline => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if is_passing(&error) && Instant::now() < self.deadline => {}
+                Err(error) => return Err(error),
             }
             if until == Until::Held && watched <= Instant::now() {
                 watched = Instant::now() + Duration::from_millis(400);
@@ -318,7 +331,7 @@ impl Session {
     }
 
     /// Asks for what all the room's co-ops signed, if they have.
-    async fn ask_marks(&mut self, room: &RoomId) -> Result<()> {
+    async fn ask_marks(&mut self, room: &RoomId) -> Result<(), ClientError> {
         let room = *room;
         self.client
             .run(move |core| {

@@ -16,12 +16,8 @@ use crate::print::{self, Style};
 /// How long whoever stays waits for the newest before it is shown what the device has.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What ends by itself is no reason to stop reading.
 fn passing(error: ClientError) -> Result<(), ClientError> {
-    match error {
-        ClientError::TimedOut | ClientError::PutOff { .. } | ClientError::Connect(_) => Ok(()),
-        error => Err(error),
-    }
+    if crate::is_passing(&error) { Ok(()) } else { Err(error) }
 }
 
 impl Session {

@@ -60,6 +60,8 @@ pub const ROOM_INVITES_MAX: usize = 32;
 pub const ROLE_GRANTS_MAX: usize = 64;
 /// Most terms of a room: how often its hub can change.
 pub const TERMS_MAX: usize = 1_000;
+/// How far beyond the newest term that a voter has a part in a call for votes may go.
+pub const TERM_STEPS_MAX: u32 = 100;
 /// Messages without a place in one frame to a member.
 pub const PROVISIONALS_MAX: usize = 64;
 /// Most voters of a room.

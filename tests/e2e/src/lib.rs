@@ -315,6 +315,16 @@ impl World {
     }
 }
 
+/// What a command said of what went wrong.
+pub fn stderr_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The lines of JSON that a command printed, whether it came about or not.
+pub fn lines_of(output: &Output) -> Vec<Value> {
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
 /// Texts of a room in the order of its log, with their sequence numbers.
 pub fn texts(lines: &[Value]) -> Vec<(Option<u64>, String)> {
     let of_kind = lines.iter().filter(|line| line["kind"] == "text");

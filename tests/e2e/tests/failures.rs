@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kith_e2e::{Dice, World, http, texts, until};
+use kith_e2e::{Dice, World, http, lines_of, stderr_of, texts, until};
 use serde_json::json;
 
 /// `kill -9` of either server and of `kith` itself during 200 sends from both sides, at moments that a seed draws.
@@ -175,8 +175,13 @@ fn an_outbox_waits_for_its_server() {
         let output = world.try_kith("H2", &["say", &room, text, "--timeout", "1"]);
         assert!(!output.status.success());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(error.contains("kept in the outbox"));
+        assert!(error.contains("kept in the outbox") && !error.contains("try again"), "{error}");
         assert_eq!(error.matches("cannot be reached").count(), 1, "{error}");
+    }
+    // What was not taken is not said to be kept.
+    for arguments in [&["say", "ffff", "lost words"][..], &["outbox", "cancel", "999"], &["read", &room, "--timeout", "1"]] {
+        let output = world.try_kith("H2", arguments);
+        assert!(!output.status.success() && !stderr_of(&output).contains("kept"), "{arguments:?}: {}", stderr_of(&output));
     }
     // One's name may still be on its way to the room, too.
     let mut items = world.kith_lines("H2", &["outbox", "list"]);
@@ -188,6 +193,22 @@ fn an_outbox_waits_for_its_server() {
     world.kith("H2", &["say", &room, "third thought", "--wait", "ordered"]);
     let said: Vec<String> = texts(&world.kith_lines("H1", &["read", &room])).into_iter().map(|(_, text)| text).collect();
     assert_eq!(said, ["second thought", "third thought"]);
+}
+
+/// Whoever does not wait any longer hears how far it came, and does not write it twice. What is there is read all the same.
+#[test]
+fn a_hub_that_is_away_is_waited_for() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.kith("H2", &["say", &room, "before", "--wait", "ordered"]);
+    world.coops[0].kill();
+    let output = world.try_kith("H2", &["say", &room, "meanwhile", "--wait", "ordered", "--timeout", "2"]);
+    assert!(!output.status.success() && stderr_of(&output).contains("stored at your co-op"), "{}", stderr_of(&output));
+    assert!(!world.try_kith("H2", &["room", "leave", &room, "--timeout", "1"]).status.success());
+    let output = world.try_kith("H2", &["read", &room, "--json", "--timeout", "2"]);
+    let lines = lines_of(&output);
+    assert!(!output.status.success(), "what waits could not be sent");
+    assert_eq!(texts(&lines).into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["before", "meanwhile"]);
 }
 
 /// Leaving is final for the device, and the room goes on.

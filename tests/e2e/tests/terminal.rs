@@ -5,12 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use kith_e2e::{World, program, texts};
-use serde_json::{Value, json};
-
-fn stderr_of(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use kith_e2e::{World, lines_of, program, stderr_of, texts};
+use serde_json::json;
 
 /// One co-op, one member, one room.
 fn alone() -> (World, String) {
@@ -99,7 +95,7 @@ fn what_is_there_is_shown_first() {
     world.kith("H1", &["say", &room, "before the cut", "--wait", "ordered"]);
     world.coops[0].kill();
     let output = world.try_kith("H1", &["read", &room, "--json", "--timeout", "1"]);
-    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = lines_of(&output);
     assert!(!output.status.success() && stderr_of(&output).contains("what the device had"), "{}", stderr_of(&output));
     assert_eq!(texts(&lines).last().unwrap().1, "before the cut");
     assert!(!stderr_of(&output).contains("outbox"), "nothing waits there");

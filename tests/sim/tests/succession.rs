@@ -3,9 +3,12 @@
 
 use kith_protocol::codec::encode_vote;
 use kith_protocol::ids::Term;
+use kith_protocol::limits::TERM_STEPS_MAX;
+use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Header;
 use kith_protocol::log::succession::Vote;
 use kith_protocol::log::voters::Voters;
+use kith_sim::stand::Stand;
 use kith_sim::{Plan, World, hub_of};
 use kith_storage::Write;
 
@@ -179,4 +182,24 @@ fn a_hub_that_only_greets_is_replaced() {
         world.go_on(3_000).unwrap();
     }
     world.end().unwrap();
+}
+
+/// Terms are numbers, and numbers end: a call for votes goes only so far ahead of the newest term.
+#[test]
+fn a_call_goes_only_so_far_ahead() {
+    let mut world = world(5);
+    let (hub, others) = hub_and_others(&world);
+    let (room, newest) = (world.circles[0].id, term(&world, others[0]));
+    let candidate = world.coops[others[1]].id.clone();
+    let (hub_id, root) = (world.coops[hub].id.clone(), world.coops[hub].root());
+    let mut voter = Stand::new(world.coops.remove(others[0]));
+    let (link, said) = voter.link(&hub_id, &root);
+    // The hub has what the voter has: it says the same of the room.
+    said.into_iter().filter(|frame| matches!(frame, LinkFrame::Status { .. })).for_each(|same| drop(voter.link_frame(link, same)));
+    for (steps, is_willing) in [(TERM_STEPS_MAX + 1, false), (TERM_STEPS_MAX, true)] {
+        let call = LinkFrame::Call { room, term: Term(newest + steps), candidate: candidate.clone(), probe: true };
+        let said = voter.link_frame(link, call);
+        let willing = LinkFrame::Willing { room, term: Term(newest + steps) };
+        assert_eq!(said.contains(&willing), is_willing, "{steps}: {said:?}");
+    }
 }

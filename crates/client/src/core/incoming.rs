@@ -225,7 +225,9 @@ impl Core {
         let row = RowState { header: header.encode().to_vec(), what };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
         self.rows.push((row_key(room, header.seq), Some(value)));
-        let is_due = self.session.cursors.get(room).is_none_or(|sent| state.size - sent >= CURSOR_EVERY);
+        // Whoever has left is told nothing further, and says nothing further.
+        let is_gone = matches!(state.phase, Phase::Gone);
+        let is_due = !is_gone && self.session.cursors.get(room).is_none_or(|sent| state.size - sent >= CURSOR_EVERY);
         if is_due {
             self.send_cursor(room);
         }
@@ -244,7 +246,8 @@ impl Core {
     pub fn send_cursors(&mut self) {
         let moved = |(room, state): (&RoomId, &RoomState)| {
             let sent = self.session.cursors.get(room).copied();
-            (self.session.ready && state.size > 0 && sent.is_some_and(|sent| sent < state.size)).then_some(*room)
+            let is_gone = matches!(state.phase, Phase::Gone);
+            (self.session.ready && !is_gone && state.size > 0 && sent.is_some_and(|sent| sent < state.size)).then_some(*room)
         };
         let rooms: Vec<RoomId> = self.rooms.iter().filter_map(moved).collect();
         rooms.iter().for_each(|room| self.send_cursor(room));

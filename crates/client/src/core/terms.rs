@@ -35,7 +35,7 @@ impl Core {
             // Only what waits to be applied was of the newer one.
             return self.ask_again(room, entries.room);
         }
-        if base >= size || state.base.term > entries.term.0 || entries.first.0 < base {
+        if base >= size || state.base.term > entries.term.0 {
             return self.distrust(room, "entries of a term that has ended".to_owned());
         }
         state.cut = Some(base);

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use kith_protocol::ids::{Coop as CoopId, CoopName, Millis, RoomId, RoomNumber, Term};
 use kith_protocol::judge::RoomFacts;
-use kith_protocol::limits::{CANDIDACY_MS, HUB_SILENCE_MS};
+use kith_protocol::limits::{CANDIDACY_MS, HUB_SILENCE_MS, TERM_STEPS_MAX, TERMS_MAX};
 use kith_protocol::log::succession::{Succession, Vote};
 use kith_storage::Write;
 
@@ -212,6 +212,8 @@ impl Coop {
         let Some(vote) = self.rooms.get(&number).and_then(|room| room.vote()).cloned() else { return };
         // Whoever voted and hears of no hub calls for votes itself.
         self.watch_hub(number, 2 * CANDIDACY_MS);
+        // Whoever compares with this co-op knows of the vote before anybody has it.
+        self.tell_status_of(number);
         if vote.candidate.name == self.me.name {
             let term = vote.term;
             self.vote_came(vote);
@@ -250,7 +252,13 @@ impl Coop {
         if term <= room.term() {
             return self.tell_status_to(peer, number);
         }
-        if probe && candidate.name == *peer && room.orders() {
+        if term.0 > room.newest_term().0.saturating_add(TERM_STEPS_MAX) {
+            // Terms are bounded: nobody uses them up with one word.
+            tracing::warn!(room = number.0, neighbour = %peer, term = term.0, "a voter asks for a term that is far away");
+            return;
+        }
+        let has_terms_left = room.log().is_some_and(|log| log.ended.len() < TERMS_MAX / 2);
+        if probe && candidate.name == *peer && room.orders() && room.is_fenced_at(peer) && has_terms_left {
             // A voter that asks while its hub is there has voted, and shut itself off with that: nobody else did. It takes
             // the hub back in a newer term, which the others give it gladly.
             return self.renew(number, term);
@@ -350,7 +358,7 @@ impl Coop {
     /// Once this co-op has what the longest log among its voters has, it begins its term.
     pub(super) fn seat_if_ready(&mut self, number: RoomNumber) {
         let Some(Step::Fetching(record)) = self.elections.candidacies.get(&number).map(|candidacy| &candidacy.step) else { return };
-        let Some(chosen) = record.chosen().map(|last| last.checkpoint) else { return };
+        let Some(chosen) = record.chosen().map(|last| last.checkpoint).filter(|_| !self.rebuilds.contains_key(&number)) else { return };
         let record = record.clone();
         let Some(room) = self.rooms.get_mut(&number) else { return };
         if (room.term(), room.durable()) != (chosen.term, chosen.size) || room.size() != room.durable() {

@@ -74,9 +74,9 @@ impl Coop {
             self.outbox.remove(number, &header.id);
         }
         self.fan_out(number, &committed.rows);
-        if committed.has_commit {
-            self.announce_certificate(number);
-        }
+        self.take_early_marks(number);
+        // Also without a commit: the marks may have come with the batch.
+        self.announce_certificate(number);
         self.revise_membership(number, &committed.rows);
         self.feed_followers(number, Some(&committed.rows));
         if !is_hub {
@@ -246,23 +246,6 @@ impl Coop {
             }
         }
         lagging.into_iter().for_each(|number| self.read_on(connection, number));
-    }
-
-    /// Tells a room's sessions what certifies its newest commit.
-    pub(super) fn announce_certificate(&mut self, number: RoomNumber) {
-        let Some(attestation) = self.rooms.get(&number).and_then(|room| room.certificate_of_last_commit()).cloned() else { return };
-        self.announce(number, &attestation);
-    }
-
-    fn announce(&mut self, number: RoomNumber, attestation: &Attestation) {
-        let frame = ToMember::Attestation { room: number, attestation: attestation.clone() };
-        for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
-            let is_live =
-                self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
-            if is_live {
-                self.reply(connection, &frame);
-            }
-        }
     }
 
     /// Whoever left or was removed is sent nothing further; whoever joined may be sent it.

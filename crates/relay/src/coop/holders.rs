@@ -138,6 +138,10 @@ impl Coop {
         let settles = !was_settled && room.is_settled();
         let hub_is_away = !self.links_up.contains_key(&hub);
         if term > my_term || (term == my_term && size > my_size && (is_hub || hub_is_away)) {
+            // Who is asked already, and says so again, is not asked again at once: it may be what it says that helps.
+            if self.following.get(&number) == Some(peer) || self.rebuilds.contains_key(&number) {
+                return self.refollow_later(number);
+            }
             return self.follow_from(peer, number);
         }
         if term < my_term {

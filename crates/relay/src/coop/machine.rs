@@ -7,10 +7,11 @@ use kith_federation::link::Link;
 use kith_protocol::codec::{Encoding, encode_to_member};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
-    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Epoch, Millis, Pseudonym, PublicKey, RoomId, RoomNumber,
-    UnixSeconds,
+    AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Epoch, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq,
+    Term, UnixSeconds,
 };
 use kith_protocol::limits::{BACKLOG_MAX, SETTLE_MS};
+use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::member::{Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, Write};
 
@@ -69,6 +70,10 @@ pub struct Coop {
     pub(super) refollow: BTreeMap<RoomNumber, Millis>,
     /// Rooms that have grown, and when their other holders are told.
     pub(super) compare_at: BTreeMap<RoomNumber, Millis>,
+    /// The commit, and the term, whose certificate a room's sessions have been told.
+    pub(super) announced: BTreeMap<RoomNumber, (Seq, Term)>,
+    /// The newest marks of others over more than is durable here.
+    pub(super) early: BTreeMap<RoomNumber, Attestation>,
     /// Which holder a room is taken from now.
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
     /// Until then hubs wait for their mirrors after this start.
@@ -114,6 +119,8 @@ impl Coop {
             watchers: BTreeSet::new(),
             refollow: BTreeMap::new(),
             compare_at: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            early: BTreeMap::new(),
             following: BTreeMap::new(),
             settle_until: Some(Millis(SETTLE_MS)),
             elections: Elections::default(),

@@ -4,10 +4,11 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop as CoopId, CoopName, RoomId, RoomNumber};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::{Attestation, Mark};
-
+use kith_protocol::member::ToMember;
 use kith_storage::Write;
 
 use super::machine::Coop;
+use crate::room::Room;
 
 impl Coop {
     /// This mirror has fsynced that much: the hub is told, and whatever holder it takes the room from. Without a mark it
@@ -37,18 +38,13 @@ impl Coop {
             return self.attested_by(&peer.name, number, size);
         }
         let Some(room) = self.rooms.get_mut(&number) else { return };
-        let before = room.certified_size();
         let key = room.log().and_then(|log| log.coop_key(&peer.name)).unwrap_or(peer.key);
         match room.mark(size, mark, &key) {
             Ok(Some(attestation)) => {
                 let attestation = attestation.clone();
-                let newly_certified =
-                    room.log().is_some_and(|log| before <= log.last_commit.0 && room.certified_size() > log.last_commit.0);
                 self.pass_on(number, id, &peer.name, &attestation);
                 self.store_marks(number);
-                if newly_certified {
-                    self.announce_certificate(number);
-                }
+                self.announce_certificate(number);
                 self.answer_watches(number);
             }
             Ok(None) => {}
@@ -78,13 +74,33 @@ impl Coop {
 
     /// Marks of other mirrors, from the hub.
     pub(super) fn attested_came(&mut self, peer: &CoopId, number: RoomNumber, attestation: Attestation) {
-        let Some(room) = self.rooms.get_mut(&number).filter(|room| room.hub == *peer) else { return };
+        let Some(room) = self.rooms.get(&number).filter(|room| room.hub == *peer) else { return };
+        if attestation.checkpoint.size > room.durable() {
+            // It is quicker than this co-op's disk.
+            self.early.insert(number, attestation);
+            return;
+        }
+        self.take_marks(number, attestation);
+    }
+
+    /// What came before the rows that it is over were durable.
+    pub(super) fn take_early_marks(&mut self, number: RoomNumber) {
+        let Some(durable) = self.rooms.get(&number).map(|room| room.durable()) else { return };
+        if self.early.get(&number).is_some_and(|early| early.checkpoint.size <= durable)
+            && let Some(early) = self.early.remove(&number)
+        {
+            self.take_marks(number, early);
+        }
+    }
+
+    fn take_marks(&mut self, number: RoomNumber, attestation: Attestation) {
+        let Some(room) = self.rooms.get_mut(&number) else { return };
         let size = attestation.checkpoint.size;
         for mark in attestation.marks.into_iter().filter(|mark| mark.coop != self.me.name) {
             let key = room.log().and_then(|log| log.coop_key(&mark.coop));
             let Some(key) = key else { continue };
             if let Err(error) = room.mark(size, mark, &key) {
-                tracing::warn!(neighbour = %peer.name, room = number.0, %error, "a forged or damaged mark is dropped");
+                tracing::warn!(room = number.0, %error, "a forged or damaged mark is dropped");
             }
         }
         self.announce_certificate(number);
@@ -96,5 +112,28 @@ impl Coop {
         let Some(best) = self.rooms.get(&number).and_then(|room| room.ledger().best()) else { return };
         let attestation = kith_protocol::codec::encode_attestation(best);
         self.write_lazily(Write::PutMarked { room: number, attestation });
+    }
+
+    /// Tells a room's sessions what certifies its newest commit.
+    pub(super) fn announce_certificate(&mut self, number: RoomNumber) {
+        let Some(log) = self.rooms.get(&number).and_then(Room::log) else { return };
+        let of = (log.last_commit, log.term);
+        if self.announced.get(&number) == Some(&of) {
+            return;
+        }
+        let Some(attestation) = self.rooms.get(&number).and_then(|room| room.certificate_of_last_commit()).cloned() else { return };
+        self.announced.insert(number, of);
+        self.announce(number, &attestation);
+    }
+
+    fn announce(&mut self, number: RoomNumber, attestation: &Attestation) {
+        let frame = ToMember::Attestation { room: number, attestation: attestation.clone() };
+        for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
+            let is_live =
+                self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
+            if is_live {
+                self.reply(connection, &frame);
+            }
+        }
     }
 }

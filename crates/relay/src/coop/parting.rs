@@ -49,6 +49,8 @@ impl Coop {
         self.following.remove(&number);
         self.refollow.remove(&number);
         self.compare_at.remove(&number);
+        self.announced.remove(&number);
+        self.early.remove(&number);
         self.rebuilds.remove(&number);
         self.elections.forget(number);
         self.forget_marks(number);

@@ -51,6 +51,7 @@ impl Coop {
             size = until.checkpoint.size,
             "a newer term goes on from an earlier place; the log is rebuilt up to it"
         );
+        self.rooms.get_mut(&number).into_iter().for_each(|room| room.hold_still(true));
         self.rebuilds.insert(number, Rebuild { record, until, log: None, cut: Vec::new() });
         self.read_for_rebuild(number, Seq(0));
     }
@@ -60,8 +61,14 @@ impl Coop {
         self.read(Reader::Rebuild { room: number, from }, read);
     }
 
+    /// Ended, in whatever way: the room may be ordered and grow again.
+    pub(super) fn end_rebuild(&mut self, number: RoomNumber) -> Option<Rebuild> {
+        self.rooms.get_mut(&number).into_iter().for_each(|room| room.hold_still(false));
+        self.rebuilds.remove(&number)
+    }
+
     pub(super) fn rebuild_read(&mut self, number: RoomNumber, from: Seq, rows: Vec<LogRow>) {
-        let Some(mut rebuild) = self.rebuilds.remove(&number) else { return };
+        let Some(mut rebuild) = self.end_rebuild(number) else { return };
         let next = Seq(from.0 + rows.len() as u64);
         let Some(room) = self.rooms.get(&number) else { return };
         let (id, end) = (room.id, room.durable());
@@ -80,6 +87,7 @@ impl Coop {
             }
         }
         if next.0 < end && next != from {
+            self.rooms.get_mut(&number).into_iter().for_each(|room| room.hold_still(true));
             self.rebuilds.insert(number, rebuild);
             return self.read_for_rebuild(number, next);
         }
@@ -98,11 +106,17 @@ impl Coop {
             return self.refollow_later(number);
         }
         let Some(room) = self.rooms.get_mut(&number) else { return };
+        if room.size() != room.durable() || room.staged_len() > 0 || checkpoint.size < room.certified_size() {
+            // Something came meanwhile: it is looked at again from the beginning.
+            return self.refollow_later(number);
+        }
         // Another hub has been seated: where this co-op was the hub itself, it orders nothing more, here least of all.
         room.fence(record.term);
         let truncate = room.adopt(log, until);
         let id = room.id;
         self.forget_marks(number);
+        self.announced.remove(&number);
+        self.early.remove(&number);
         self.write(Write::Truncate(truncate));
         for (header, row) in cut {
             let is_ours = self.accounts.contains_key(&(id, header.id.sender));

@@ -125,7 +125,7 @@ impl Coop {
             (Some(Reader::Compare { .. } | Reader::Fork { .. }), _) => {}
             (Some(Reader::Rebuild { room, from }), ReadResult::Entries(rows)) => self.rebuild_read(room, from, rows),
             (Some(Reader::Rebuild { room, .. }), _) => {
-                self.rebuilds.remove(&room);
+                self.end_rebuild(room);
                 self.refollow_later(room);
             }
             (Some(Reader::Headers { connection, request, .. }), _) => {

@@ -125,6 +125,8 @@ pub struct Room {
     pub(super) vote: Option<Vote>,
     /// What other co-ops said of their copies, on the links that there are.
     pub(super) compared: BTreeMap<CoopName, Said>,
+    /// Its log is being rebuilt: nothing is added to it meanwhile.
+    pub(super) is_still: bool,
     /// Since a restart, for a while.
     pub(super) waits_for_mirrors: bool,
     /// Once it has settled it stays so while the process lives.
@@ -154,6 +156,7 @@ impl Room {
             proof: None,
             vote: None,
             compared: BTreeMap::new(),
+            is_still: false,
             waits_for_mirrors: false,
             settled: false,
             commits: BTreeMap::new(),

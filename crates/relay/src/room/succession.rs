@@ -76,7 +76,17 @@ impl Room {
 
     /// Whether this co-op gives sequence numbers here and now.
     pub fn orders(&self) -> bool {
-        self.is_hub() && !self.is_fenced() && !self.is_frozen() && self.is_settled()
+        self.is_hub() && !self.is_still && !self.is_fenced() && !self.is_frozen() && self.is_settled()
+    }
+
+    /// While its log is rebuilt nothing is added to it.
+    pub fn hold_still(&mut self, is_still: bool) {
+        self.is_still = is_still;
+    }
+
+    /// Whether that co-op says that it has voted for a hub that nobody has seated.
+    pub fn is_fenced_at(&self, peer: &CoopName) -> bool {
+        self.compared.get(peer).is_some_and(|theirs| theirs.extent.fence > self.term())
     }
 
     pub fn vote(&self) -> Option<&Vote> {
