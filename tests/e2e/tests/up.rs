@@ -19,20 +19,38 @@ fn first_port() -> u16 {
     panic!("no free ports");
 }
 
+/// It stops its servers when it is asked to: also where a test fails.
+struct Up(Child);
+
+impl Up {
+    fn ask_to_stop(&self, signal: &str) {
+        assert!(Command::new("kill").arg(signal).arg(self.0.id().to_string()).status().unwrap().success());
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.ask_to_stop("-TERM");
+            drop(self.0.wait());
+        }
+    }
+}
+
 /// Starts it, and waits until it has printed everything.
-fn up(dir: &Path, port: u16) -> (Child, Vec<String>) {
+fn up(dir: &Path, port: u16) -> (Up, Vec<String>) {
     let kithd = program("kithd");
     let mut command = Command::new(program("kith-xtask"));
     command.env("KITH_BIN_DIR", kithd.parent().unwrap()).args(["up", "--coops", "2", "--port", &port.to_string()]).arg("--dir").arg(dir);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    let mut up = Up(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap());
     let mut lines = Vec::new();
-    for line in BufReader::new(child.stdout.as_mut().unwrap()).lines() {
+    for line in BufReader::new(up.0.stdout.as_mut().unwrap()).lines() {
         lines.push(line.unwrap());
         if lines.last().unwrap().contains("Ctrl-C stops it") {
-            return (child, lines);
+            return (up, lines);
         }
     }
-    panic!("it ended with {}: {lines:#?}", child.wait().unwrap());
+    panic!("it ended with {}: {lines:#?}", up.0.wait().unwrap());
 }
 
 /// Processes that work in the folder: its servers.
@@ -41,10 +59,10 @@ fn servers(dir: &Path) -> usize {
     processes.filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == dir)).count()
 }
 
-fn stop(mut child: Child, signal: &str, dir: &Path) {
+fn stop(mut up: Up, signal: &str, dir: &Path) {
     assert_eq!(servers(dir), 2);
-    assert!(Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap().success());
-    assert!(child.wait().unwrap().success(), "it ends well, and so did its servers");
+    up.ask_to_stop(signal);
+    assert!(up.0.wait().unwrap().success(), "it ends well, and so did its servers");
     assert_eq!(servers(dir), 0, "nothing of it is left");
     for coop in ["alder.test", "birch.test"] {
         let log = std::fs::read_to_string(dir.join(format!("{coop}.log"))).unwrap();
