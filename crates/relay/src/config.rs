@@ -4,11 +4,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kith_protocol::ids::{Coop, CoopName};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::{Keys, write_private};
+
+/// Between two looks at whether a folder's lock is free.
+pub const LOCK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What is wrong with the folder, and what to do.
 #[derive(Debug, thiserror::Error)]

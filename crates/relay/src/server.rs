@@ -15,13 +15,17 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::admin::Admin;
-use crate::config::{Folder, FolderError, TlsFiles};
+use crate::config::{Folder, FolderError, LOCK_AGAIN, TlsFiles};
 use crate::coop::Coop;
 use crate::coop::driver::{Driver, boot, wall};
 use crate::listener::Listener;
 use crate::{admin, listener, metrics as names, neighbours};
+
+/// How long a command may have the folder that a server waits for.
+const LONGEST_COMMAND: Duration = Duration::from_secs(3);
 
 fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let certificates = CertificateDer::pem_file_iter(&files.certificate)
@@ -40,13 +44,13 @@ fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
 
 /// A command that has the folder is done in a moment; another server is not.
 async fn lock(folder: &Folder) -> Result<File, FolderError> {
-    for _ in 0..60 {
+    let deadline = Instant::now() + LONGEST_COMMAND;
+    loop {
         match folder.lock() {
-            Err(FolderError::Running(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(FolderError::Running(_)) if Instant::now() < deadline => sleep(LOCK_AGAIN).await,
             outcome => return outcome,
         }
     }
-    folder.lock()
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.

@@ -15,7 +15,7 @@ use kith_protocol::ids::Millis;
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::sign::SecretKey;
 use kith_relay::admin::{self, Answer, Wire};
-use kith_relay::config::{Folder, FolderError, random_seed};
+use kith_relay::config::{Folder, FolderError, LOCK_AGAIN, random_seed};
 use kith_relay::coop::driver::{boot, wall};
 use kith_relay::coop::{Coop as Machine, Effect, Input};
 use kith_storage::Writer;
@@ -25,7 +25,6 @@ use tokio::time::{Instant, sleep};
 
 /// How long a server that has the folder may take until it answers.
 const LONGEST_START: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// To standard output. Whoever reads it may stop reading: that ends the program, quietly.
 pub fn to_stdout(text: std::fmt::Arguments<'_>) {
@@ -57,7 +56,7 @@ pub async fn ask(path: &Path, request: Wire) -> anyhow::Result<Answer> {
         match folder.lock() {
             Ok(lock) => break ask_folder(folder, &lock, request).await?,
             // A server that is about to answer, or one that is about to be gone.
-            Err(FolderError::Running(_)) if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
+            Err(FolderError::Running(_)) if Instant::now() < deadline => sleep(LOCK_AGAIN).await,
             Err(error) => return Err(error.into()),
         }
     };

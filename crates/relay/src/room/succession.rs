@@ -46,8 +46,7 @@ impl Log {
     /// terms here since then are nobody else's, and the log is the same up to where that one ended here, if it did.
     pub fn common_end(&self, newer: &Succession) -> Option<Attestation> {
         let chosen = newer.chosen()?;
-        let ended = self.ended.iter().find(|ended| ended.checkpoint.term >= chosen.checkpoint.term);
-        match ended {
+        match self.end_of(chosen.checkpoint.term) {
             Some(ended) if ended.checkpoint.size < chosen.checkpoint.size => Some(ended.clone()),
             _ => Some(chosen.clone()),
         }
