@@ -3,7 +3,7 @@
 mod commands;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -103,7 +103,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init { folder, name, listen, link_listen } => {
             Folder::init(&folder, &name, listen, link_listen)?;
-            crate::commands::line!("{name} is ready in {0}. Start it: kithd serve {0}", folder.display());
+            crate::commands::line!("{}", what_is_next(&name, &folder));
             Ok(())
         }
         Command::Serve { folder } => server::serve(&folder).await,
@@ -117,6 +117,15 @@ async fn run(command: Command) -> anyhow::Result<()> {
             crate::commands::line!("{to} has been asked to order the room. Its other voters are told; this takes a moment.");
             Ok(())
         }
+    }
+}
+
+/// A folder that was just made may lack something yet: that is said now, not when it is to serve.
+fn what_is_next(name: &CoopName, folder: &Path) -> String {
+    let at = folder.display();
+    match Folder::open(folder) {
+        Ok(_) => format!("{name} is ready in {at}. Start it: kithd serve {at}"),
+        Err(lacks) => format!("{name} stands in {at}, and needs one thing before `kithd serve {at}`: {lacks}"),
     }
 }
 
@@ -141,5 +150,18 @@ mod tests {
         found.dedup();
         assert_eq!(found, ["json", "link", "link-listen", "listen", "name", "overlap-days", "reason", "replace", "terms", "uses"]);
         assert!(Arguments::try_parse_from(["kithd", "serve", "folder", "--no-auth"]).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_serve_yet_says_what_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let name: CoopName = "alder.test".parse().unwrap();
+        for (listen, words) in [("127.0.0.1:7401", "alder.test is ready in"), ("0.0.0.0:7401", "behind_proxy")] {
+            let folder = dir.path().join(listen);
+            Folder::init(&folder, &name, listen.parse().unwrap(), "127.0.0.1:7411".parse().unwrap()).unwrap();
+            let said = what_is_next(&name, &folder);
+            assert!(said.contains(words) && said.contains("kithd serve"), "{said}");
+            assert_eq!(said.contains("is ready"), Folder::open(&folder).is_ok());
+        }
     }
 }

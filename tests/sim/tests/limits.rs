@@ -1,6 +1,7 @@
 //! Bounds of a running co-op and of a device: each is reached, and answered.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use kith_client::core::{Core, CoreError, Effect, Event};
 use kith_protocol::admission::fetch_statement;
 use kith_protocol::content::Content;
@@ -9,15 +10,18 @@ use kith_protocol::ids::{ConnectionId, Coop as CoopId, Millis, Pseudonym, RoomId
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{
     BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX, NEIGHBOURS_MAX,
-    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_PER_ACCOUNT_MAX, TRIES_MAX,
+    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_MAX, ROOMS_PER_ACCOUNT_MAX,
+    TRIES_MAX,
 };
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Kind;
 use kith_protocol::log::checkpoint::Mark;
 use kith_protocol::member::{FetchGroup, Refused, Send, ToMember, ToServer};
 use kith_protocol::sign::SecretKey;
-use kith_relay::coop::Input;
+use kith_relay::coop::driver::boot;
 use kith_relay::coop::steward::{Reply, Request};
+use kith_relay::coop::{Coop as Machine, Input};
+use kith_relay::room::Room;
 use kith_sim::World;
 use kith_sim::stand::{Stand, over_link};
 
@@ -89,6 +93,43 @@ fn rooms_of_an_account_are_bounded() {
         assert_eq!(certify(number), [], "{number}");
     }
     assert_eq!(certify(ROOMS_PER_ACCOUNT_MAX), [Code::TooLarge]);
+}
+
+/// A co-op that holds as many rooms as it may says so to whoever would begin one, and goes on with those that it has.
+#[test]
+fn rooms_of_a_co_op_are_bounded() {
+    let (mut world, mut hub, ..) = hub_and_link();
+    let (me, name, wall) = (hub.coop.id.clone(), hub.coop.id.name.clone(), hub.wall());
+    let mut boot = boot(&hub.coop.store, &name).now_or_never().expect("the model never pends").unwrap();
+    // One is there already, and one more may be begun.
+    boot.rooms.extend((2..ROOMS_MAX).map(|number| {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        Room::empty(RoomNumber(100 + number as u32), RoomId(id), me.clone(), name.clone())
+    }));
+    hub.coop.machine = Some(Machine::new(me.clone(), hub.coop.secrets(), boot, wall));
+    hub.tell(Input::Tick);
+    let (session, _) = hub.session(&world.members[0]);
+    let mut begin = |hub: &mut Stand, name: &str| {
+        world.members[0].core.new_room(hub.wall(), name).unwrap();
+        let (mut refused, mut begun) = (Vec::new(), false);
+        for _ in 0..4 {
+            for frame in world.members[0].take_effects(false).sends {
+                let said = hub.frame(session, frame);
+                begun |= said.iter().any(|frame| matches!(frame, ToMember::RoomNumber { .. }));
+                refused.extend(refusals(&said));
+                said.into_iter().for_each(|frame| world.members[0].core.handle_frame(hub.wall(), frame));
+            }
+        }
+        (begun, refused)
+    };
+    assert_eq!(begin(&mut hub, "the last"), (true, vec![]));
+    assert_eq!(begin(&mut hub, "one more"), (false, vec![Code::Busy]));
+    let id = world.circles[0].id;
+    world.members[0].core.say(hub.wall(), &id, &Content::Text("still here".to_owned())).unwrap();
+    for frame in world.members[0].take_effects(false).sends {
+        assert_eq!(refusals(&hub.frame(session, frame)), []);
+    }
 }
 
 /// A mirror that does not say that it has what it was sent is sent no more; nothing is lost by that.
@@ -204,9 +245,9 @@ fn an_entry_is_not_made_anew_for_ever() {
     assert_eq!(refusals, TRIES_MAX + 1);
 }
 
-/// Somebody whose join always comes too late hears so in the end.
-#[test]
-fn a_join_is_not_tried_for_ever() {
+/// How somebody fares who joins while the room is quicker, so many times: each time it invites somebody else, in the same
+/// epoch. How often the join was tried, and why it was given up if it was.
+fn join_against(rivals: usize) -> (usize, Option<Code>, Stand) {
     let (mut world, mut hub, ..) = hub_and_link();
     let room = world.circles[0].id;
     let mut joiner = Core::load([77; 32], []).unwrap();
@@ -225,17 +266,17 @@ fn a_join_is_not_tried_for_ever() {
         hub.now = Millis(hub.now.0 + 10_000);
         joiner.handle_tick(hub.wall());
         for effect in std::iter::from_fn(|| joiner.poll_effect()).collect::<Vec<_>>() {
-            let Effect::Send(frame) = effect else {
-                if let Effect::Event(Event::JoinFailed { code, .. }) = effect {
-                    assert_eq!((tries, code), (JOIN_ATTEMPTS_MAX, Code::WrongEpoch));
-                    return;
-                }
-                continue;
+            let frame = match effect {
+                Effect::Send(frame) => frame,
+                Effect::Event(Event::JoinFailed { code, .. }) => return (tries, Some(code), hub),
+                Effect::Event(Event::RoomReady(_)) => return (tries, None, hub),
+                _ => continue,
             };
             if matches!(frame, ToServer::Join(_)) {
                 tries += 1;
-                // The room is quicker.
-                world.members[0].core.invite(hub.wall(), &room, 1).unwrap();
+                if tries <= rivals {
+                    world.members[0].core.invite(hub.wall(), &room, 1).unwrap();
+                }
                 for send in world.members[0].take_effects(false).sends {
                     hub.frame(facilitator, send).into_iter().for_each(|frame| world.members[0].core.handle_frame(hub.wall(), frame));
                 }
@@ -244,6 +285,25 @@ fn a_join_is_not_tried_for_ever() {
         }
     }
     panic!("after {tries} tries it neither is in nor has given up");
+}
+
+/// Somebody whose join always comes too late hears so in the end.
+#[test]
+fn a_join_is_not_tried_for_ever() {
+    let (tries, refused, _) = join_against(usize::MAX);
+    assert_eq!((tries, refused), (JOIN_ATTEMPTS_MAX as usize, Some(Code::WrongEpoch)));
+}
+
+/// Two commit in one epoch. One has it; the other hears that it comes too late, and with what is new tries again.
+#[test]
+fn fault_20_one_commit_an_epoch_and_the_loser_is_told() {
+    let (tries, refused, hub) = join_against(1);
+    assert_eq!((tries, refused), (2, None));
+    let commits: Vec<_> = hub.log().into_iter().filter(|(header, _)| header.kind == Kind::Commit).map(|(header, _)| header).collect();
+    let [.., rival, join] = &commits[..] else { panic!("{commits:?}") };
+    assert_ne!(rival.id.sender, join.id.sender);
+    let epochs: Vec<u64> = commits.iter().map(|header| header.epoch.0).collect();
+    assert!(epochs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{epochs:?}");
 }
 
 /// A room's open invites are bounded; whoever wants one more is told before anything is made of it, and goes on writing.

@@ -122,6 +122,45 @@ fn files_are_short() {
     }
 }
 
+/// Functions are a ratchet, too. Each is from its signature to the brace that stands below its beginning, as rustfmt puts it.
+#[test]
+fn functions_are_short() {
+    let reasons: BTreeMap<(&str, &str), (usize, &str)> = BTreeMap::from([
+        (("crates/client/src/core/joining.rs", "offer_join"), (78, "one look at an offer, from every side, in order")),
+        (("crates/relay/src/coop/driver.rs", "apply"), (72, "one arm for each effect")),
+        (("crates/relay/src/coop/machine.rs", "new"), (74, "one line for each part of the machine's state")),
+        (("crates/protocol/src/codec/link.rs", "decode_link"), (96, "one arm for each frame of a link")),
+    ]);
+    let (mut looked_at, mut too_long) = (0, Vec::new());
+    for (path, text) in sources("crates") {
+        if path.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let lines: Vec<&str> = code.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let beginning = line.trim_start();
+            let words: Vec<&str> = beginning.split([' ', '(', '<']).collect();
+            let Some(named) = words.iter().position(|word| *word == "fn").filter(|at| *at <= 4) else { continue };
+            let is_declared =
+                words[..named].iter().all(|word| word.starts_with("pub") || ["async", "const", "unsafe", "super)"].contains(word));
+            if !is_declared {
+                continue;
+            }
+            let indent = &line[..line.len() - beginning.len()];
+            let end = format!("{indent}}}");
+            let Some(length) = lines[at..].iter().position(|line| *line == end) else { continue };
+            looked_at += 1;
+            let bound = reasons.get(&(path.to_str().unwrap(), words[named + 1])).map_or(70, |(bound, _)| *bound);
+            if length + 1 > bound {
+                too_long.push(format!("{}: {} has {} lines, more than {bound}", path.display(), words[named + 1], length + 1));
+            }
+        }
+    }
+    assert!(looked_at > 1_000, "{looked_at}");
+    assert!(too_long.is_empty(), "{too_long:#?}");
+}
+
 /// Every file says first what it is for.
 #[test]
 fn files_begin_with_what_they_are_for() {

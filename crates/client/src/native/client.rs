@@ -1,5 +1,6 @@
 //! A device at work: its home, its connection, and waiting for things to come about.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -153,19 +154,24 @@ impl Client {
             if let Some(Event::Distrust { why, .. }) = events.iter().find(|event| matches!(event, Event::Distrust { .. })) {
                 return Err(ClientError::Distrust(why.clone()));
             }
-            if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
-                self.note_put_off(*code, detail);
-            }
-            for event in &events {
-                if let Event::ItemFailed { item, code, detail, .. } = event
-                    && self.awaited != Some(*item)
-                {
-                    (self.tell.failed)(&format!("Something that you wrote earlier could not be sent: {detail}. {}", code.advice()));
-                }
-            }
+            self.note(&events);
             if let Some(answer) = done(&mut self.home, &events)? {
                 self.put_off = None;
                 return Ok(answer);
+            }
+        }
+    }
+
+    /// What whoever waits may want to hear of these.
+    fn note(&mut self, events: &[Event]) {
+        if let Some(Event::PutOff { code, detail }) = events.iter().rfind(|event| matches!(event, Event::PutOff { .. })) {
+            self.note_put_off(*code, detail);
+        }
+        for event in events {
+            if let Event::ItemFailed { item, code, detail, .. } = event
+                && self.awaited != Some(*item)
+            {
+                (self.tell.failed)(&format!("Something that you wrote earlier could not be sent: {detail}. {}", code.advice()));
             }
         }
     }
@@ -182,11 +188,24 @@ impl Client {
     async fn connect(&mut self) -> Result<(), ClientError> {
         let (account, _) = self.home.step(|core| core.account().map(|account| (account.address.clone(), account.secure)))?;
         let (address, secure) = account.ok_or(CoreError::NoAccount)?;
-        let connection = Connection::open(&address, secure).await.map_err(ClientError::Connect)?;
+        let connection = self.patiently(Connection::open(&address, secure)).await.map_err(ClientError::Connect)?;
         self.home.step(Core::handle_connected)?;
         self.connection = Some(connection);
         self.backoff = RECONNECT_FIRST;
         Ok(())
+    }
+
+    /// Waits for it, and says once if that takes its time.
+    async fn patiently<T>(&mut self, waited: impl Future<Output = T>) -> T {
+        let mut waited = pin!(waited);
+        if let Some(at) = self.slow_at {
+            if let Ok(done) = tokio::time::timeout_at(at, &mut waited).await {
+                return done;
+            }
+            self.slow_at = None;
+            (self.tell.slow)(self.connection.is_some());
+        }
+        waited.await
     }
 
     /// The next frames, in one step; or a tick if nothing comes.
@@ -249,6 +268,17 @@ pub fn refusal(events: &[Event]) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use kith_protocol::codec::Encoding;
+    use kith_protocol::ids::{Coop, RoomId};
+    use kith_protocol::invite_link::MembershipLink;
+    use kith_protocol::sign::SecretKey;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite::handshake::server;
+    use tokio_tungstenite::tungstenite::http::HeaderValue;
+    use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 
     use super::*;
 
@@ -265,5 +295,80 @@ mod tests {
             assert!(error.source().is_none());
             assert_eq!(error.to_string().matches("connection refused").count(), 1, "{error}");
         }
+    }
+
+    const QUIET: Tell = Tell { put_off: |_, _| (), slow: |_| (), failed: |_| () };
+
+    #[expect(clippy::result_large_err, reason = "the library's signature")]
+    fn choose_subprotocol(_: &server::Request, mut response: server::Response) -> Result<server::Response, server::ErrorResponse> {
+        let chosen = HeaderValue::from_static(Encoding::Binary.subprotocol());
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
+        Ok(response)
+    }
+
+    /// A device that wants to become a member of the co-op behind that listener.
+    fn newcomer(folder: &Path, server: &TcpListener, tell: Tell) -> Client {
+        let mut home = Home::open(&folder.join("home")).unwrap();
+        let (root, invite) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        let coop = Coop { name: "alder.test".parse().unwrap(), key: root.public() };
+        let link = MembershipLink { secure: false, address: server.local_addr().unwrap().to_string(), coop, invite };
+        home.step(|core| core.join_coop(now(), &link, "first")).unwrap().0.unwrap();
+        Client::new(home, tell)
+    }
+
+    /// Whoever waits longer than a second hears once that it takes its time: here nobody shakes hands.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_worth_one_word() {
+        static SLOW: Mutex<Vec<(bool, Instant)>> = Mutex::new(Vec::new());
+        let tell = Tell { slow: |is_connected| SLOW.lock().unwrap().push((is_connected, Instant::now())), ..QUIET };
+        let folder = tempfile::tempdir().unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = newcomer(folder.path(), &server, tell);
+        let asked = Instant::now();
+        assert!(matches!(client.sync(asked + 2 * PATIENCE).await, Err(ClientError::TimedOut)));
+        let [(is_connected, said)] = SLOW.lock().unwrap()[..] else { panic!("not once") };
+        assert!(!is_connected && said < asked + PATIENCE + TICK, "it is said when the second is over, not when all is");
+        // Whoever stays wants to hear nothing of the kind.
+        let mut client = Client::new(Home::open(&folder.path().join("home")).unwrap(), tell);
+        client.stay();
+        assert!(matches!(client.sync(Instant::now() + 2 * PATIENCE).await, Err(ClientError::TimedOut)));
+        assert_eq!(SLOW.lock().unwrap().len(), 1);
+    }
+
+    /// Here there is a connection, and nothing comes.
+    #[tokio::test]
+    async fn a_server_that_takes_its_time_is_worth_one_word() {
+        static SLOW: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+        let tell = Tell { slow: |is_connected| SLOW.lock().unwrap().push(is_connected), ..QUIET };
+        let folder = tempfile::tempdir().unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = newcomer(folder.path(), &server, tell);
+        let greeted = async {
+            let (tcp, _) = server.accept().await.unwrap();
+            tokio_tungstenite::accept_hdr_async(tcp, choose_subprotocol).await.unwrap()
+        };
+        let (connected, _greeted) = tokio::join!(client.connect(), greeted);
+        connected.unwrap();
+        tokio::time::pause();
+        assert!(matches!(client.sync(Instant::now() + 3 * PATIENCE).await, Err(ClientError::TimedOut)));
+        assert_eq!(*SLOW.lock().unwrap(), [true]);
+    }
+
+    /// What could not be sent is said, but of what the caller waits for: that the caller says itself.
+    #[tokio::test]
+    async fn what_failed_is_told_to_whoever_waits_for_something_else() {
+        static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let tell = Tell { failed: |what| FAILED.lock().unwrap().push(what.to_owned()), ..QUIET };
+        let folder = tempfile::tempdir().unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = newcomer(folder.path(), &server, tell);
+        client.awaited = Some(2);
+        let failed =
+            |item, detail: &str| Event::ItemFailed { room: RoomId([1; 32]), item, code: Code::Forbidden, detail: detail.to_owned() };
+        client.note(&[failed(1, "you left"), failed(2, "you left, too")]);
+        assert_eq!(
+            *FAILED.lock().unwrap(),
+            [format!("Something that you wrote earlier could not be sent: you left. {}", Code::Forbidden.advice())]
+        );
     }
 }

@@ -179,4 +179,23 @@ mod tests {
         let nobody = tokio::select! { biased; _ = elsewhere.accept() => false, () = tokio::task::yield_now() => true };
         assert!(nobody, "nobody came to where the redirect leads");
     }
+
+    /// A neighbour that reads nothing has so much kept for it, and then its queue is full: nothing grows. What waits to be
+    /// looked at here is as bounded.
+    #[tokio::test]
+    async fn fault_26_what_waits_for_a_link_is_bounded() {
+        let (near, far) = tokio::io::duplex(64);
+        let ws = WebSocketStream::from_raw_socket(near, tungstenite::protocol::Role::Server, Some(config())).await;
+        let opened = start([0; 32], ws);
+        let message = Bytes::from(vec![7; LINK_FRAME_BYTES_MAX]);
+        let mut taken = 0;
+        // What the pump has in hand comes on top of what is queued.
+        while taken <= 2 * LINK_QUEUE_MESSAGES_MAX && opened.outgoing.try_send(message.clone()).is_ok() {
+            taken += 1;
+            tokio::task::yield_now().await;
+        }
+        assert!((LINK_QUEUE_MESSAGES_MAX..=LINK_QUEUE_MESSAGES_MAX + 64).contains(&taken), "{taken}");
+        assert_eq!(opened.incoming.max_capacity(), LINK_QUEUE_MESSAGES_MAX);
+        drop(far);
+    }
 }

@@ -621,6 +621,22 @@ mod tests {
         assert_eq!(left.handle_frame(later, WALL, follow(7), &a), Err(Refusal::TooMuch));
     }
 
+    /// However patiently it asks, a neighbour follows no more rooms than a co-op can hold.
+    #[test]
+    fn fault_11_followed_rooms_are_bounded() {
+        let (a, b) = pair();
+        let (mut left, _) = run(&a, &b).unwrap();
+        let mut follow = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            let frame = LinkFrame::Follow { room: RoomNumber(number as u32), id: RoomId(id), from: Seq(0), term: Term(1) };
+            while left.poll_event().is_some() {}
+            left.handle_frame(Millis(number as u64 * 1_000), WALL, frame, &a)
+        };
+        (0..ROOMS_MAX).for_each(|number| follow(number).unwrap());
+        assert_eq!(follow(ROOMS_MAX), Err(Refusal::TooMuch));
+    }
+
     #[test]
     fn fault_05_it_signs_the_agreement_that_it_built_itself() {
         let (a, b) = pair();

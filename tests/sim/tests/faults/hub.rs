@@ -210,7 +210,9 @@ fn fault_34_a_forged_mark_is_refused_and_the_link_lives() {
     };
     let attest = |scene: &mut Scene, mark| scene.hub.link_frame(scene.link, LinkFrame::Attest { room: room.number, size, mark });
     let before = held(&scene);
-    for bad in [forged, other_root] {
+    // A good word beside a forged one does not carry it.
+    let half = kith_protocol::log::checkpoint::Mark { held: good.held, ..forged.clone() };
+    for bad in [forged, other_root, half] {
         let said = attest(&mut scene, bad);
         assert!(matches!(&said[..], [LinkFrame::Error { code: Code::BadProof, .. }]), "{said:?}");
         assert_eq!(held(&scene), before);
