@@ -17,6 +17,8 @@ pub const SUCCESSION_BYTES_MAX: usize = 18 * 1024;
 pub const PROOF_BYTES_MAX: usize = 4 * 1024;
 /// How long a hub whose vote alone counts waits after a start for its mirrors' word that they have nothing newer, milliseconds.
 pub const SETTLE_MS: u64 = 3_000;
+/// How long a hub whose vote alone counts, and which was put back from a backup, waits for its mirrors, milliseconds.
+pub const RESTORED_WAIT_MS: u64 = 600_000;
 /// How long a holder waits before it compares what has grown with the other holders, milliseconds.
 pub const COMPARE_EVERY_MS: u64 = 5_000;
 /// Largest creation of a room, bytes.

@@ -48,6 +48,8 @@ pub enum LinkFrame {
         certificate: LinkCertificate,
         /// From the co-op's first root key to its present one.
         successions: Vec<RootSuccession>,
+        /// How often its store was put back from a backup: what it said before it may have forgotten.
+        incarnation: u64,
     },
     /// A document that the sender has signed: what is in force, or a proposal.
     Agreement {

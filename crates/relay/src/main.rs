@@ -49,6 +49,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say that the folder was put back from a backup, before it serves again.
+    ///
+    /// What the co-op signed since the backup was made is not in it. Its rooms go on once they have been compared with the
+    /// copies of other co-ops; `kithd status` shows which still wait. Neighbours are told.
+    Restored {
+        folder: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
     /// How the co-op is: links, rooms, and who is behind.
     Status {
         folder: PathBuf,
@@ -108,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Serve { folder } => server::serve(&folder).await,
         Command::Invite { folder, uses, json } => commands::invite(&folder, uses, json).await,
+        Command::Restored { folder, json } => commands::restored(&folder, json).await,
         Command::Status { folder, json } => commands::status::run(&folder, json).await,
         Command::Neighbour(command) => commands::neighbour::run(command).await,
         Command::Key(command) => commands::key::run(command).await,

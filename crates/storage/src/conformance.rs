@@ -18,7 +18,8 @@ use kith_protocol::log::merkle::{
 };
 
 pub use cuts::{
-    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, unknown_rooms_are_empty, votes_and_proofs_stay,
+    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, restores_are_counted_and_mark_every_room,
+    unknown_rooms_are_empty, votes_and_proofs_stay,
 };
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
@@ -41,6 +42,7 @@ macro_rules! conformance {
             a_log_is_cut_with_its_state,
             a_cut_is_within_the_log,
             votes_and_proofs_stay,
+            restores_are_counted_and_mark_every_room,
             a_dropped_room_leaves_nothing,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
@@ -320,6 +322,7 @@ pub async fn a_rooms_state_follows_its_log(store: &impl Store) {
         marked: Some(Bytes::from_static(b"mark 1")),
         vote: None,
         proof: None,
+        is_restored: false,
     };
     assert_eq!(state().await, expected);
 

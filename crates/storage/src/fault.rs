@@ -145,6 +145,10 @@ impl<S: Store> Outbox for Faulty<S> {
 
 #[async_trait]
 impl<S: Store> Members for Faulty<S> {
+    async fn incarnation(&self) -> Result<u64> {
+        self.inner.incarnation().await
+    }
+
     async fn invites(&self) -> Result<Vec<(PublicKey, u32)>> {
         self.inner.invites().await
     }

@@ -142,6 +142,15 @@ pub enum Write {
         next: Seq,
     },
     PutNeighbour(NeighbourRow),
+    /// This store was put back from a backup: what this co-op did since is not in it. The number must be greater than the one
+    /// before. All rooms are marked as lacking something.
+    BeginIncarnation {
+        number: u64,
+    },
+    /// A room lacks nothing any longer that others know of.
+    PutRefilled {
+        room: RoomNumber,
+    },
 }
 
 /// A room as it is listed.
@@ -162,6 +171,8 @@ pub struct RoomState {
     pub marked: Option<Bytes>,
     pub vote: Option<Bytes>,
     pub proof: Option<Bytes>,
+    /// It was put back from a backup, and has not been refilled since.
+    pub is_restored: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +231,8 @@ pub trait Outbox: Send + Sync {
 
 #[async_trait]
 pub trait Members: Send + Sync {
+    /// How often this store was put back from a backup, as far as it knows.
+    async fn incarnation(&self) -> Result<u64>;
     async fn invites(&self) -> Result<Vec<(PublicKey, u32)>>;
     async fn devices(&self) -> Result<Vec<DeviceRow>>;
     async fn memberships(&self) -> Result<Vec<MembershipRow>>;

@@ -69,9 +69,16 @@ pub(crate) fn check_sizes(write: &Write) -> Result<()> {
         | Write::PutDevice(_)
         | Write::PutMembership(_)
         | Write::SetCursor { .. }
-        | Write::ResetCursor { .. } => true,
+        | Write::ResetCursor { .. }
+        | Write::BeginIncarnation { .. }
+        | Write::PutRefilled { .. } => true,
     };
     if all_fit { Ok(()) } else { Err(StoreError::Misused("a value is larger than any that is stored")) }
+}
+
+/// Incarnations only go up, and their numbers stay below what every engine can hold.
+pub(crate) fn check_incarnation(old: u64, new: u64) -> Result<()> {
+    if new > old && i64::try_from(new).is_ok() { Ok(()) } else { Err(StoreError::Misused("an incarnation is greater than the one before")) }
 }
 
 /// Whether a log can reach that far.
@@ -127,6 +134,7 @@ struct Tables {
     memberships: BTreeMap<(RoomId, Pseudonym), AccountHandle>,
     cursors: BTreeMap<(DeviceHandle, RoomNumber), Seq>,
     neighbours: BTreeMap<CoopName, NeighbourRow>,
+    incarnation: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -190,6 +198,12 @@ impl Tables {
             Write::PutNeighbour(row) => {
                 self.neighbours.insert(row.coop.name.clone(), row);
             }
+            Write::BeginIncarnation { number } => {
+                check_incarnation(self.incarnation, number)?;
+                self.incarnation = number;
+                self.rooms.values_mut().for_each(|room| room.state.is_restored = true);
+            }
+            Write::PutRefilled { room } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.is_restored = false,
         }
         Ok(())
     }
@@ -215,7 +229,9 @@ impl Tables {
         let room = self.rooms.get_mut(&number).filter(|room| size > Seq(0) && size <= room.size).ok_or(WRONG_CUT)?;
         room.size = size;
         let (vote, proof) = (room.state.vote.take(), room.state.proof.take());
-        room.state = RoomState { snapshot: Some(snapshot), group: Some(group), checkpoint: Some(checkpoint), marked: None, vote, proof };
+        let is_restored = room.state.is_restored;
+        let (snapshot, group, checkpoint) = (Some(snapshot), Some(group), Some(checkpoint));
+        room.state = RoomState { snapshot, group, checkpoint, marked: None, vote, proof, is_restored };
         for ((_, of), next) in &mut self.cursors {
             if *of == number {
                 *next = size.min(*next);
@@ -341,6 +357,10 @@ impl Outbox for Memory {
 
 #[async_trait]
 impl Members for Memory {
+    async fn incarnation(&self) -> Result<u64> {
+        Ok(self.disk().tables.incarnation)
+    }
+
     async fn invites(&self) -> Result<Vec<(PublicKey, u32)>> {
         Ok(self.disk().tables.invites.iter().map(|(key, uses_left)| (*key, *uses_left)).collect())
     }

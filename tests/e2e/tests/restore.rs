@@ -25,6 +25,8 @@ fn fault_49_a_hub_restored_from_an_old_backup_is_refilled() {
     world.coops[0].kill();
     std::fs::remove_dir_all(&world.coops[0].folder).unwrap();
     copy(&backup, &world.coops[0].folder);
+    let known = world.coops[0].kithd_json(&["restored"]);
+    assert_eq!((&known["name"], &known["refilling"]), (&"alder.test".into(), &1.into()));
     world.coops[0].start();
     world.kith("H2", &["say", &room, "are you all right?", "--wait", "held"]);
     world.kith("H1", &["say", &room, "again, yes", "--wait", "held"]);
@@ -35,6 +37,10 @@ fn fault_49_a_hub_restored_from_an_old_backup_is_refilled() {
         assert_eq!(said, all, "{home}");
         world.kith(home, &["verify", &room]);
     }
+    let [here, there] = [0, 1].map(|coop| world.coops[coop].kithd_json(&["status"]));
+    assert_eq!((&here["restored"], &here["rooms"][0]["refilling"]), (&known["restored"], &false.into()), "{here}");
+    assert!(here["rooms"][0]["term"].as_u64() > Some(1), "it orders in a term of its own: {here}");
+    assert_eq!(there["neighbours"][0]["restored"], known["restored"], "the neighbour was told: {there}");
     let frozen = world.kith_lines("H2", &["rooms"]).remove(0);
     assert!(frozen["frozen"].is_null(), "it gave no place twice: {frozen}");
 }

@@ -34,6 +34,8 @@ pub struct Coop {
     pub wakes: Option<u64>,
     /// Its disk is full until then.
     pub full_until: u64,
+    /// An earlier state of its store, if that lacks nothing but what neighbours have.
+    pub backup: Option<Memory>,
     /// What it reads is not what it wrote.
     pub tamper: Option<Tamper>,
 }
@@ -59,6 +61,7 @@ impl Coop {
             started: 0,
             wakes: None,
             full_until: 0,
+            backup: None,
             tamper: None,
         };
         coop.start(0);

@@ -149,6 +149,7 @@ impl World {
         let outcome = self.coops[coop].commit(writes, fault);
         if outcome.is_ok() || fault == Some(Fault::AfterApply) {
             self.witness_commit(coop, &seen);
+            self.age_backup(coop, &seen);
         }
         match outcome {
             Ok(()) => self.input(coop, Input::Committed),

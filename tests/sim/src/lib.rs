@@ -13,6 +13,7 @@ pub mod member;
 pub mod mutant;
 pub mod network;
 pub mod plan;
+mod restore;
 pub mod script;
 pub mod stand;
 pub mod tamper;

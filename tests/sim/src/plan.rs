@@ -22,6 +22,8 @@ pub struct Plan {
     pub acts: u64,
     /// Faults that are begun meanwhile, about.
     pub faults: u64,
+    /// Backups that are made meanwhile and put back, if others can give back what they lack.
+    pub restores: u64,
     /// While faults happen, milliseconds of virtual time.
     pub rough_ms: u64,
     /// After the last fault everything must have come to rest within this.
@@ -47,6 +49,7 @@ impl Plan {
         voters: 1,
         acts: 24,
         faults: 24,
+        restores: 0,
         rough_ms: 30 * SECOND,
         calm_ms: 240 * SECOND,
         tear_one_in: 60,
@@ -102,6 +105,11 @@ impl Plan {
         }
         if dice.roll(10) == 0 {
             plan.skew_s_max = 12 * 3_600;
+        }
+        // Dice of its own: what else a seed means does not hang on it.
+        let mut restores = Dice::new(seed ^ 0x7265_7374);
+        if plan.coops >= 2 && restores.roll(4) == 0 {
+            plan.restores = restores.between(1, 4);
         }
         plan
     }

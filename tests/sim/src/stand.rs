@@ -131,7 +131,7 @@ impl Stand {
         let (connection, peer_link_key) = (self.connection(), PublicKey([5; 32]));
         self.tell(Input::LinkOpened { connection, peer_link_key, dialled: None });
         let certificate = LinkCertificate::issue(root, peer, &peer_link_key, UnixSeconds(1 << 40));
-        let hello = LinkFrame::Hello { versions: VERSIONS, coop: peer.clone(), certificate, successions: Vec::new() };
+        let hello = LinkFrame::Hello { versions: VERSIONS, coop: peer.clone(), certificate, successions: Vec::new(), incarnation: 0 };
         let shown = self.link_frame(connection, hello);
         let newest = shown.iter().rev().find_map(|frame| match frame {
             LinkFrame::Agreement { document, .. } => Agreement::parse(document).ok(),

@@ -155,6 +155,9 @@ impl Outbox for View<'_> {
 
 #[async_trait]
 impl Members for View<'_> {
+    async fn incarnation(&self) -> Result<u64> {
+        self.store.incarnation().await
+    }
     async fn invites(&self) -> Result<Vec<(PublicKey, u32)>> {
         self.store.invites().await
     }

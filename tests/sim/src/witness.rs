@@ -23,6 +23,15 @@ struct Copy {
     roots: Vec<Hash>,
 }
 
+impl Copy {
+    fn truncate(&mut self, size: usize) {
+        self.leaves.truncate(size);
+        self.roots.truncate(size);
+        self.frontier = Frontier::default();
+        self.leaves.iter().for_each(|leaf| drop(self.frontier.push(*leaf)));
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Witness {
     rooms: BTreeMap<(usize, RoomNumber), RoomId>,
@@ -34,7 +43,8 @@ pub struct Witness {
     votes: BTreeMap<(usize, RoomId, Term), CoopName>,
     /// Bodies in the order in which they were first stored.
     bodies: BTreeMap<Hash, usize>,
-    /// Copies that were dropped because nobody there had a part in the room: what was said of them before is void.
+    /// Copies that were dropped because nobody there had a part in the room, or that a backup took the place of: what was said
+    /// of them before is void.
     dropped: BTreeSet<(usize, RoomId)>,
 }
 
@@ -69,7 +79,9 @@ fn stored(write: &Write) -> Vec<&[u8]> {
         | Write::PutDevice(_)
         | Write::PutMembership(_)
         | Write::SetCursor { .. }
-        | Write::ResetCursor { .. } => Vec::new(),
+        | Write::ResetCursor { .. }
+        | Write::BeginIncarnation { .. }
+        | Write::PutRefilled { .. } => Vec::new(),
     }
 }
 
@@ -116,10 +128,7 @@ impl Witness {
         let Some(room) = self.rooms.get(&(at, cut.room)).copied() else { return Ok(()) };
         let copy = self.copies.entry((at, room)).or_default();
         lines.push(format!("  {} is cut from {} to {}", short(&room), copy.roots.len(), cut.size));
-        copy.leaves.truncate(cut.size.0 as usize);
-        copy.roots.truncate(cut.size.0 as usize);
-        copy.frontier = Frontier::default();
-        copy.leaves.iter().for_each(|leaf| drop(copy.frontier.push(*leaf)));
+        copy.truncate(cut.size.0 as usize);
         Ok(())
     }
 
@@ -210,6 +219,22 @@ impl World {
         lines.into_iter().for_each(|line| self.note(|_| line));
         if let Err(violation) = seen {
             self.violated(violation);
+        }
+    }
+
+    /// A backup took the place of the store. What that co-op says from now on must fit what it said before all the same.
+    pub(crate) fn witness_restore(&mut self, coop: usize) {
+        let rooms: Vec<(RoomNumber, RoomId)> =
+            self.witness.rooms.iter().filter(|((at, _), _)| *at == coop).map(|((_, number), id)| (*number, *id)).collect();
+        for (number, id) in rooms {
+            let size = self.coops[coop].log(&id).len();
+            if self.coops[coop].stored_room(&id).is_none() {
+                self.witness.rooms.remove(&(coop, number));
+            }
+            self.witness.dropped.insert((coop, id));
+            if let Some(copy) = self.witness.copies.get_mut(&(coop, id)) {
+                copy.truncate(size);
+            }
         }
     }
 

@@ -68,9 +68,12 @@ pub(crate) enum Event {
     Wake { coop: usize, life: u64 },
     Crash { coop: usize, life: u64 },
     Restart { coop: usize, life: u64 },
+    RestartRestored { coop: usize, life: u64 },
     Tick { member: usize, life: u64 },
     Act,
     Fault,
+    BackUp,
+    PutBack { coop: usize },
     Heal(Heal),
 }
 
@@ -265,6 +268,10 @@ impl World {
             let delay = self.dice.roll(self.plan.rough_ms);
             self.clock.after(delay, Event::Fault);
         }
+        for _ in 0..self.plan.restores {
+            let delay = self.dice.roll(self.plan.rough_ms);
+            self.clock.after(delay, Event::BackUp);
+        }
         let until = self.rough_until;
         self.pass(until)
     }
@@ -338,8 +345,11 @@ impl World {
             Event::Wake { coop, life } if self.is_life(coop, life) => self.wake(coop),
             Event::Crash { coop, life } if self.is_life(coop, life) => self.crash_coop(coop),
             Event::Restart { coop, life } if self.is_life(coop, life) => self.restart(coop),
+            Event::RestartRestored { coop, life } if self.is_life(coop, life) => self.restart_restored(coop),
             Event::Act => self.act(),
             Event::Fault => self.fault(),
+            Event::BackUp => self.back_up_any(),
+            Event::PutBack { coop } => self.put_back_if_whole(coop),
             Event::Heal(heal) => self.heal(heal),
             // Meant for an earlier life.
             _ => {}

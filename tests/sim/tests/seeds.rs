@@ -24,6 +24,7 @@ fn fixed_seeds_hold() {
         "a transaction finds the disk full",
         "clock set",
         "co-op away",
+        "co-op from a backup",
         "co-op's crash",
         "crash after a commit",
         "crash before a commit",

@@ -50,7 +50,7 @@ impl Link {
             self.state = State::Stopped;
             return Err(Refusal::NotOpen);
         }
-        self.events.push_back(Event::Known { root: coop.key, rooms });
+        self.events.push_back(Event::Known { root: coop.key, rooms, incarnation: self.peer_incarnation });
         position.accepted.iter().for_each(|terms| self.sign(terms));
         Ok(())
     }
@@ -178,7 +178,11 @@ mod tests {
     fn side(seed: u8, name: &str, link_key: PublicKey, pin: Coop) -> Side {
         let coop = coop(seed, name);
         let certificate = LinkCertificate::issue(&key(seed), &coop, &link_key, UnixSeconds(1 << 40));
-        Side { face: Face { coop, root: key(seed), certificate, successions: Vec::new() }, pin, position: Position::default() }
+        Side {
+            face: Face { coop, root: key(seed), certificate, successions: Vec::new(), incarnation: 0 },
+            pin,
+            position: Position::default(),
+        }
     }
 
     fn pair() -> [Side; 2] {
@@ -334,7 +338,7 @@ mod tests {
     fn a_new_root_is_followed_while_the_overlap_lasts() {
         let [(left, _), (right, heard)] = greet(&rotated(1), 20);
         assert_eq!((left, right), (Ok(true), Ok(true)));
-        let known = Event::Known { root: key(11).public(), rooms: key(1).public() };
+        let known = Event::Known { root: key(11).public(), rooms: key(1).public(), incarnation: 0 };
         assert!(heard.contains(&known), "the pin moves on, and rooms keep the key that they know: {heard:?}");
         assert!(heard.contains(&Event::Up { peer: coop(1, "alder.test") }), "in rooms it is who it was");
         // Away for all of it: a clear error.

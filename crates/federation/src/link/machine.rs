@@ -63,6 +63,8 @@ pub struct Face {
     pub root: SecretKey,
     pub certificate: LinkCertificate,
     pub successions: Vec<RootSuccession>,
+    /// How often its store was put back from a backup.
+    pub incarnation: u64,
 }
 
 /// What the co-op does with what came over the link.
@@ -72,6 +74,7 @@ pub enum Event {
     Known {
         root: PublicKey,
         rooms: PublicKey,
+        incarnation: u64,
     },
     /// The peer has signed these terms, which may be an offer only.
     Signed {
@@ -167,6 +170,7 @@ pub struct Link {
     /// The peer as rooms know it.
     pub(super) peer: Option<Coop>,
     pub(super) peer_root: Option<Coop>,
+    pub(super) peer_incarnation: u64,
     /// Both have signed the same on this link.
     pub(super) agreed: bool,
     /// The peer has said on this link that it keeps to the agreement.
@@ -191,14 +195,15 @@ pub struct Link {
 impl Link {
     /// A connection whose TLS handshake showed `peer_link_key`. `expected` is whom this co-op dialled, if it did.
     pub fn open(now: Millis, face: Face, peer_link_key: PublicKey, expected: Option<CoopName>) -> Self {
-        let Face { coop: me, root, certificate, successions } = face;
-        let hello = LinkFrame::Hello { versions: VERSIONS, coop: me.clone(), certificate, successions };
+        let Face { coop: me, root, certificate, successions, incarnation } = face;
+        let hello = LinkFrame::Hello { versions: VERSIONS, coop: me.clone(), certificate, successions, incarnation };
         Self {
             me,
             root,
             peer_link_key,
             peer: None,
             peer_root: None,
+            peer_incarnation: 0,
             agreed: false,
             peer_open: false,
             agreement_frames: 0,
@@ -280,7 +285,8 @@ impl Link {
         self.pinged = None;
         match (self.state, frame) {
             (_, LinkFrame::Error { code, detail }) if self.state != State::Up => Err(Refusal::Told(code, detail)),
-            (State::AwaitHello, LinkFrame::Hello { versions, coop, certificate, successions }) => {
+            (State::AwaitHello, LinkFrame::Hello { versions, coop, certificate, successions, incarnation }) => {
+                self.peer_incarnation = incarnation;
                 self.handle_hello(wall, versions, &coop, &certificate, &successions, pins)
             }
             (State::Greeted | State::Up, LinkFrame::Agreement { document, signature }) => self.handle_agreement(&document, signature, pins),
@@ -503,7 +509,7 @@ mod tests {
     }
 
     fn face(side: &Side) -> Face {
-        Face { coop: side.coop.clone(), root: side.root.clone(), certificate: side.certificate, successions: Vec::new() }
+        Face { coop: side.coop.clone(), root: side.root.clone(), certificate: side.certificate, successions: Vec::new(), incarnation: 0 }
     }
 
     fn open(me: &Side, peer: &Side, dialled: bool) -> Link {

@@ -22,7 +22,7 @@ use crate::wire::v1 as w;
 pub fn encode_link(frame: &LinkFrame) -> Bytes {
     use w::link_frame::Frame as F;
     let frame = match frame {
-        LinkFrame::Hello { versions, coop, certificate, successions } => F::Hello(w::Hello {
+        LinkFrame::Hello { versions, coop, certificate, successions, incarnation } => F::Hello(w::Hello {
             version: versions.newest,
             oldest_version: versions.oldest,
             successions: successions.iter().map(succession_to_wire).collect(),
@@ -30,6 +30,7 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
             root_key: bytes_of(&coop.key.0),
             link_key_not_after_s: certificate.not_after.0,
             link_key_signature: bytes_of(&certificate.signature.0),
+            incarnation: *incarnation,
         }),
         LinkFrame::Agreement { document, signature } => {
             F::Agreement(w::Agreement { document: document.clone(), signature: bytes_of(&signature.0) })
@@ -107,6 +108,7 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
                 .iter()
                 .map(succession_from_wire)
                 .collect::<Result<_>>()?,
+            incarnation: c::number(x.incarnation, "incarnation")?,
         },
         F::Agreement(x) => LinkFrame::Agreement {
             document: c::blob(x.document, "agreement", limits::NOTE_BYTES_MAX)?,

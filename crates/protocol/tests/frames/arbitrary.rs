@@ -359,12 +359,13 @@ impl Arbitrary for LinkFrame {
         let request = any::<u32>();
         let id = any::<u64>();
         match name {
-            "hello" => ((1..=u32::MAX, any::<u32>()), coop(), time(), signature(), vec(succession(), 0..3))
-                .prop_map(|((oldest, newest), coop, not_after, signature, successions)| Self::Hello {
+            "hello" => ((1..=u32::MAX, any::<u32>()), coop(), time(), signature(), vec(succession(), 0..3), number())
+                .prop_map(|((oldest, newest), coop, not_after, signature, successions, incarnation)| Self::Hello {
                     versions: Versions { oldest, newest },
                     coop,
                     certificate: LinkCertificate { not_after, signature },
                     successions,
+                    incarnation,
                 })
                 .boxed(),
             "standing" => notice().prop_map(Self::Standing).boxed(),

@@ -219,6 +219,9 @@ fn link() {
     bound("hello", "expiry", &|frame, past| {
         variant!(frame, LinkFrame::Hello { certificate, .. } => certificate).not_after = UnixSeconds(number(past));
     });
+    bound("hello", "incarnation", &|frame, past| {
+        *variant!(frame, LinkFrame::Hello { incarnation, .. } => incarnation) = number(past);
+    });
     bound("hello", "successions", &|frame, past| {
         let successions = variant!(frame, LinkFrame::Hello { successions, .. } => successions);
         *successions = list(successions[0], limits::ROOT_SUCCESSIONS_MAX, past);

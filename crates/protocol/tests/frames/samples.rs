@@ -299,6 +299,7 @@ pub fn link() -> Samples<LinkFrame> {
                 coop: alder(),
                 certificate,
                 successions: vec![root_succession()],
+                incarnation: 2,
             },
         ),
         ("agreement", LinkFrame::Agreement { document: bytes("document"), signature: signature(0x55) }),

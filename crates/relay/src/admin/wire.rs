@@ -51,6 +51,7 @@ pub enum Wire {
         reason: String,
     },
     Status,
+    Restored,
     HandOver {
         room: String,
         to: String,
@@ -130,6 +131,8 @@ pub struct StatusView {
     /// `false`: the folder was read.
     pub running: bool,
     pub uptime_s: u64,
+    /// When this co-op was put back from a backup last, if it was.
+    pub restored: Option<String>,
     pub neighbours: Vec<NeighbourStatusView>,
     pub rooms: Vec<RoomStatusView>,
     pub frozen: Vec<FrozenView>,
@@ -154,6 +157,8 @@ pub struct NeighbourStatusView {
     pub up: bool,
     pub since: Option<String>,
     pub last_error: Option<String>,
+    /// When it was put back from a backup last, as it says, if it was.
+    pub restored: Option<String>,
     pub behind_entries: u64,
     pub behind_s: u64,
     pub waiting_entries: u64,
@@ -172,6 +177,8 @@ pub struct RoomStatusView {
     pub certified: u64,
     pub pending: u64,
     pub held: std::collections::BTreeMap<String, u64>,
+    /// It was put back from a backup and waits for others' copies.
+    pub refilling: bool,
 }
 
 /// RFC 3339, UTC.
@@ -205,6 +212,7 @@ impl Wire {
             Self::End { name, reason } => agreement(name, Act::End(parse_line(&reason)?))?,
             Self::HandOver { room, to } => Request::HandOver { room: room.parse()?, to: to.parse()? },
             Self::Status => Request::Status,
+            Self::Restored => Request::Restored,
             Self::ReadKeys => return Ok(None),
         }))
     }
@@ -278,6 +286,7 @@ fn neighbour_view(shown: &Shown) -> NeighbourView {
 }
 
 fn status_view(status: Status, running: bool) -> StatusView {
+    let incarnation = |at: u64| (at > 0).then(|| time(UnixSeconds(at)));
     let neighbour = |neighbour: NeighbourStatus| NeighbourStatusView {
         name: neighbour.name.to_string(),
         address: neighbour.address,
@@ -285,6 +294,7 @@ fn status_view(status: Status, running: bool) -> StatusView {
         up: neighbour.connection.is_some(),
         since: neighbour.link.since.map(time),
         last_error: neighbour.link.last_error,
+        restored: neighbour.link.incarnation.and_then(incarnation),
         behind_entries: neighbour.behind_entries,
         behind_s: neighbour.behind_s,
         waiting_entries: neighbour.waiting_entries,
@@ -309,11 +319,13 @@ fn status_view(status: Status, running: bool) -> StatusView {
         certified: room.certified,
         pending: room.pending,
         held: room.held.into_iter().map(|(name, size)| (name.to_string(), size)).collect(),
+        refilling: room.is_restored,
     };
     StatusView {
         coop: status.coop.name.to_string(),
         key: format!("ed25519:{}", status.coop.key),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        restored: incarnation(status.incarnation),
         running,
         uptime_s: status.uptime_s,
         neighbours: status.neighbours.into_iter().map(neighbour).collect(),

@@ -45,6 +45,23 @@ macro_rules! line {
 }
 pub(crate) use {line, text};
 
+pub async fn restored(path: &Path, json: bool) -> anyhow::Result<()> {
+    ask(path, Wire::Restored).await?;
+    let Answer::Status(status) = ask(path, Wire::Status).await? else { bail!("the server gave no status") };
+    let refilling = status.rooms.iter().filter(|room| room.refilling).count();
+    if json {
+        line!("{}", json!({ "name": status.coop, "restored": status.restored, "refilling": refilling }));
+    } else {
+        line!(
+            "{} knows now that it was put back from a backup. {refilling} rooms wait to be compared with other co-ops' copies; \
+             `kithd status {}` shows how far they are.",
+            status.coop,
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// What the co-op answers; its refusal is an error.
 pub async fn ask(path: &Path, request: Wire) -> anyhow::Result<Answer> {
     let folder = Folder::open(path)?;

@@ -20,6 +20,9 @@ pub async fn run(folder: &Path, json: bool) -> anyhow::Result<()> {
 fn render(status: &StatusView) -> String {
     let run = if status.running { format!("up for {}", span(status.uptime_s)) } else { "not running".to_owned() };
     let mut text = format!("{}  kithd {}  {run}\n", status.coop, status.version);
+    if let Some(at) = &status.restored {
+        text += &format!("put back from a backup at {at}\n");
+    }
     let mut rows = vec![["NEIGHBOUR", "AGREEMENT", "LINK", "SINCE", "BEHIND", "WAITING", "IN", "OUT"].map(str::to_owned)];
     rows.extend(status.neighbours.iter().map(neighbour));
     section(&mut text, "no neighbours", &rows);
@@ -29,6 +32,9 @@ fn render(status: &StatusView) -> String {
             "proposed" => text += &format!("! {0}: not both have signed the same; see kithd neighbour show … {0}\n", neighbour.name),
             _ => {}
         }
+        if let Some(at) = &neighbour.restored {
+            text += &format!("! {} was put back from a backup at {at}\n", neighbour.name);
+        }
         if let Some(error) = neighbour.last_error.as_ref().filter(|_| !neighbour.up) {
             text += &format!("! {}: {error}\n", neighbour.name);
         }
@@ -36,6 +42,9 @@ fn render(status: &StatusView) -> String {
     let mut rows = vec![["ROOM", "ROLE", "HUB", "SIZE", "TERM", "CERTIFIED", "PENDING", "HELD"].map(str::to_owned)];
     rows.extend(status.rooms.iter().map(room));
     section(&mut text, "no rooms", &rows);
+    for room in status.rooms.iter().filter(|room| room.refilling) {
+        text += &format!("! {:.8} waits for other co-ops' copies: this one was put back from a backup\n", room.room);
+    }
     for frozen in &status.frozen {
         text += &format!("! {:.8} is frozen: {}. kithd proof save … {:.8} FILE writes the proof\n", frozen.room, frozen.why, frozen.room);
     }
@@ -122,6 +131,7 @@ mod tests {
             up,
             since: Some("2026-11-23T00:00:00Z".to_owned()),
             last_error: (!up).then(|| "cannot connect".to_owned()),
+            restored: up.then(|| "2026-11-22T00:00:00Z".to_owned()),
             behind_entries: behind,
             behind_s: 300,
             waiting_entries: 0,
@@ -139,6 +149,7 @@ mod tests {
             certified: 12,
             pending: 0,
             held,
+            refilling: true,
         };
         let status = StatusView {
             coop: "alder.test".to_owned(),
@@ -146,21 +157,25 @@ mod tests {
             version: "0.1.0".to_owned(),
             running: true,
             uptime_s: 7_300,
+            restored: Some("2026-11-21T00:00:00Z".to_owned()),
             neighbours: vec![neighbour("birch.test", true, 0), neighbour("a-longer-name.test", false, 3)],
             rooms: vec![room],
             frozen: vec![FrozenView { room: "ab".repeat(32), by: "alder.test".to_owned(), why: "it did".to_owned(), proof: String::new() }],
         };
         let expected = "\
 alder.test  kithd 0.1.0  up for 2 h
+put back from a backup at 2026-11-21T00:00:00Z
 
 NEIGHBOUR           AGREEMENT       LINK  SINCE                 BEHIND     WAITING  IN     OUT
 birch.test          active          up    2026-11-23T00:00:00Z  -          0        12 kB  99 B
 a-longer-name.test  due for review  down  2026-11-23T00:00:00Z  3 (5 min)  0        -      -
+! birch.test was put back from a backup at 2026-11-22T00:00:00Z
 ! a-longer-name.test: the agreement's review date has passed
 ! a-longer-name.test: cannot connect
 
 ROOM        ROLE  HUB         SIZE  TERM  CERTIFIED  PENDING  HELD
 1 abababab  hub   alder.test  12    1     12         0        alder.test 12, birch.test 9
+! abababab waits for other co-ops' copies: this one was put back from a backup
 ! abababab is frozen: it did. kithd proof save … abababab FILE writes the proof
 ";
         assert_eq!(render(&status), expected);

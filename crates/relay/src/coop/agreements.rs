@@ -54,6 +54,8 @@ pub struct LinkNote {
     /// Since when it is up or down, as far as this run has seen.
     pub since: Option<UnixSeconds>,
     pub last_error: Option<String>,
+    /// What it said last of how often it was put back from a backup.
+    pub incarnation: Option<u64>,
 }
 
 impl Neighbour {

@@ -106,6 +106,7 @@ pub async fn boot(store: &dyn Store, me: &CoopName) -> anyhow::Result<Boot> {
         devices: store.devices().await?,
         memberships: store.memberships().await?,
         neighbours: store.neighbours().await?,
+        incarnation: store.incarnation().await?,
     })
 }
 

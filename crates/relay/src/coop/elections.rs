@@ -129,11 +129,11 @@ impl Coop {
         let Some(room) = self.rooms.get(&number) else { return false };
         let is_away = !self.links_up.contains_key(&room.hub.name);
         let silent = self.elections.silent.get(&room.hub.name).is_some_and(|since| self.now.0 >= since.0 + for_ms);
-        (is_away && silent) || room.is_fenced() || room.is_frozen()
+        (is_away && silent) || room.is_fenced() || room.is_frozen() || room.begins_anew()
     }
 
     /// This co-op offers itself as hub.
-    fn stand(&mut self, number: RoomNumber) {
+    pub(super) fn stand(&mut self, number: RoomNumber) {
         let Some(room) = self.rooms.get(&number) else { return };
         if !self.has_lost_hub(number, HUB_SILENCE_MS) || self.elections.candidacies.contains_key(&number) {
             return;
@@ -145,8 +145,8 @@ impl Coop {
         if !room.is_settled() || room.last_checkpoint().is_none() {
             return self.watch_hub(number, CANDIDACY_MS);
         }
-        let term = Term(room.newest_term().0 + 1);
-        tracing::info!(room = number.0, term = term.0, "the hub is silent; asking the other voters");
+        let term = room.next_term(self.incarnation);
+        tracing::info!(room = number.0, term = term.0, "the room needs a hub; asking the other voters");
         self.probe(number, term);
     }
 
@@ -387,7 +387,13 @@ impl Coop {
     pub(super) fn hub_changed(&mut self, number: RoomNumber) {
         self.elections.due.remove(&number);
         self.elections.candidacies.remove(&number);
+        self.look_for_lost_vote(number);
         let Some(room) = self.rooms.get(&number).filter(|room| !self.has_hub_of_the_past(room)) else { return };
+        if room.is_restored() && (room.is_hub() || room.has_settled()) {
+            // It was seated by others who know what it forgot, or it has asked them.
+            self.refilled(number);
+        }
+        let Some(room) = self.rooms.get(&number) else { return };
         self.outbox.link_lost(&[number]);
         let hub = room.hub.name.clone();
         tracing::info!(room = number.0, term = room.term().0, %hub, "the room has another hub");

@@ -90,6 +90,7 @@ impl Coop {
             self.hub_changed(number);
         }
         self.seat_if_ready(number);
+        self.restored_settled(number);
     }
 
     fn fan_out(&mut self, number: RoomNumber, rows: &[(Header, LogRow)]) {

@@ -86,7 +86,7 @@ impl Coop {
     /// The peer may hold it.
     pub(super) fn tell_status_to(&mut self, peer: &CoopName, number: RoomNumber) {
         let Some(room) = self.rooms.get(&number) else { return };
-        let (id, mine, word) = (room.id, room.extent(), room.last_word());
+        let (id, mine, word) = (room.id, room.extent(), room.word_for(peer));
         if let Some((connection, link)) = self.link_to(peer) {
             link.status(id, mine.term, mine.size, mine.fence, word);
             self.pump_link(connection);
@@ -154,6 +154,7 @@ impl Coop {
 
     /// This co-op has compared a room with the others since its start: it says what it holds, and a hub goes on ordering.
     pub(super) fn settled(&mut self, number: RoomNumber) {
+        self.restored_settled(number);
         self.attest_again(number);
         self.announce_certificate(number);
         self.answer_watches(number);

@@ -27,7 +27,13 @@ impl Coop {
         let identity = &self.secrets.identity;
         let coop = identity.coop(&self.me.name);
         let certificate = LinkCertificate::issue(&identity.root, &coop, &self.secrets.link_key, until);
-        let face = Face { coop, root: identity.root.clone(), certificate, successions: identity.successions.clone() };
+        let face = Face {
+            coop,
+            root: identity.root.clone(),
+            certificate,
+            successions: identity.successions.clone(),
+            incarnation: self.incarnation,
+        };
         let link = Link::open(self.now, face, peer_link_key, dialled);
         self.links.insert(connection, link);
         self.pump_link(connection);
@@ -134,7 +140,10 @@ impl Coop {
         let peer = self.links.get(&connection).and_then(Link::peer).cloned();
         let Some(peer) = peer else { return };
         match event {
-            Event::Known { root, rooms } => self.peer_known(connection, &peer.name, root, rooms),
+            Event::Known { root, rooms, incarnation } => {
+                self.note_incarnation(&peer.name, incarnation);
+                self.peer_known(connection, &peer.name, root, rooms);
+            }
             Event::Signed { terms, signature } => self.terms_signed(connection, &peer.name, &terms, signature),
             Event::Standing(notice) => self.standing_came(connection, &peer.name, notice),
             Event::Up { peer } => self.link_up(connection, &peer),
@@ -142,6 +151,7 @@ impl Coop {
             Event::Status { room, term, size, fence, attestation, succession } => {
                 if let Some(number) = self.room_numbers.get(&room).copied().filter(|number| self.may_hold(*number, &peer.name)) {
                     self.orphaned(number, &succession);
+                    attestation.iter().for_each(|word| self.look_for_loss(number, word));
                 }
                 self.status_came(&peer.name, &room, Extent { term, size, fence }, attestation.as_ref());
                 attestation.into_iter().for_each(|attestation| self.compare(&peer.name, &room, attestation));

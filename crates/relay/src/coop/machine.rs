@@ -10,7 +10,7 @@ use kith_protocol::ids::{
     AccountHandle, ConnectionId, Coop as CoopId, CoopName, DeviceHandle, Epoch, Millis, Pseudonym, PublicKey, RoomId, RoomNumber, Seq,
     Term, UnixSeconds,
 };
-use kith_protocol::limits::{BACKLOG_MAX, SETTLE_MS};
+use kith_protocol::limits::{BACKLOG_MAX, RESTORED_WAIT_MS, SETTLE_MS};
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::member::{Refused, RequestId, ToMember};
 use kith_storage::{DeviceRow, Write};
@@ -78,6 +78,10 @@ pub struct Coop {
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
     /// Until then hubs wait for their mirrors after this start.
     settle_until: Option<Millis>,
+    /// How often its store was put back from a backup, in seconds of its wall's clock; and until when those of its rooms that
+    /// nobody else votes in wait for mirrors.
+    pub(super) incarnation: u64,
+    pub(super) restored_until: Option<Millis>,
     pub(super) elections: Elections,
     pub(super) rebuilds: BTreeMap<RoomNumber, Rebuild>,
 
@@ -123,6 +127,8 @@ impl Coop {
             early: BTreeMap::new(),
             following: BTreeMap::new(),
             settle_until: Some(Millis(SETTLE_MS)),
+            incarnation: boot.incarnation,
+            restored_until: None,
             elections: Elections::default(),
             rebuilds: BTreeMap::new(),
             neighbours: NeighbourTable::restore(boot.neighbours),
@@ -168,6 +174,10 @@ impl Coop {
         }
         for row in boot.memberships {
             coop.note_membership(row.account, row.room, row.pseudonym);
+        }
+        coop.number_on();
+        if coop.rooms.values().any(Room::is_restored) {
+            coop.restored_until = Some(Millis(RESTORED_WAIT_MS));
         }
         coop
     }
@@ -222,7 +232,7 @@ impl Coop {
         let lazy = self.lazy_since.filter(|_| may_commit).map(|since| Millis(since.0 + LAZY_WRITE_MS));
         let elections = self.elections.poll_deadline();
         let deadlines = sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at);
-        deadlines.chain(self.settle_until).chain(elections).chain(self.full_deadline()).min()
+        deadlines.chain(self.settle_until).chain(self.restored_until).chain(elections).chain(self.full_deadline()).min()
     }
 
     pub(super) fn write(&mut self, write: Write) {
@@ -295,6 +305,7 @@ impl Coop {
                 self.grown(committed);
             }
             After::Agreement { name } => self.show_agreement(&name),
+            After::Restored => self.announce_incarnation(),
             After::Pending { room, id } => {
                 self.outbox.durable(room, &id);
                 self.deliver_one(room, &id);
@@ -334,6 +345,7 @@ impl Coop {
         self.tick_links();
         self.tick_elections();
         self.tick_settling();
+        self.tick_restored();
         self.tick_compare();
         self.tick_agreements();
         if self.resubmit_at.is_some_and(|at| at <= self.now) {
@@ -347,7 +359,7 @@ impl Coop {
         if self.settle_until.take_if(|until| *until <= self.now).is_some() {
             let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
             for number in rooms {
-                let Some(room) = self.rooms.get_mut(&number) else { continue };
+                let Some(room) = self.rooms.get_mut(&number).filter(|room| !room.is_restored()) else { continue };
                 let was_settled = room.is_settled();
                 room.end_wait();
                 if !was_settled && room.is_settled() {

@@ -74,7 +74,11 @@ impl Coop {
 
     /// Marks of other mirrors, from the hub.
     pub(super) fn attested_came(&mut self, peer: &CoopId, number: RoomNumber, attestation: Attestation) {
-        let Some(room) = self.rooms.get(&number).filter(|room| room.hub == *peer) else { return };
+        if !self.rooms.get(&number).is_some_and(|room| room.hub == *peer) {
+            return;
+        }
+        self.look_for_loss(number, &attestation);
+        let Some(room) = self.rooms.get(&number) else { return };
         if attestation.checkpoint.size > room.durable() {
             // It is quicker than this co-op's disk.
             self.early.insert(number, attestation);

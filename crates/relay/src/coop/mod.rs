@@ -24,6 +24,7 @@ mod outbox;
 mod parting;
 mod provisional;
 mod rebuild;
+mod restore;
 pub mod status;
 pub mod steward;
 mod types;

@@ -18,6 +18,8 @@ pub struct Status {
     /// How long this run has lasted.
     pub uptime_s: u64,
     pub now: UnixSeconds,
+    /// When it was put back from a backup last, seconds since 1970; 0: never.
+    pub incarnation: u64,
     pub neighbours: Vec<NeighbourStatus>,
     pub rooms: Vec<RoomStatus>,
 }
@@ -56,6 +58,8 @@ pub struct RoomStatus {
     pub held: BTreeMap<CoopName, u64>,
     /// Why nothing more is taken in this term.
     pub frozen: Option<Proof>,
+    /// It was put back from a backup, and has not been compared with others' copies yet.
+    pub is_restored: bool,
 }
 
 /// Since when neighbours have been behind in a room.
@@ -121,11 +125,13 @@ impl Coop {
             pending: self.outbox.len(room.number) as u64,
             held: room.ledger().held().map(|(name, size)| (name.clone(), size)).collect(),
             frozen: room.proof().filter(|_| room.is_frozen()).cloned(),
+            is_restored: room.is_restored(),
         });
         Status {
             coop: self.secrets.identity.coop(&self.me.name),
             uptime_s: self.now.0 / 1_000,
             now: self.wall,
+            incarnation: self.incarnation,
             neighbours: neighbours.collect(),
             rooms: rooms.collect(),
         }

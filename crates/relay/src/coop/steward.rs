@@ -34,6 +34,8 @@ pub enum Request {
         act: Act,
     },
     Status,
+    /// The store was put back from a backup.
+    Restored,
     /// The folder has new keys.
     Keys {
         link_key: PublicKey,
@@ -94,6 +96,7 @@ impl Machine {
             Request::Agreement { name, act } => self.act_on_agreement(&name, act)?,
             Request::Keys { link_key, identity } => self.change_keys(link_key, identity),
             Request::HandOver { room, to } => self.hand_over(&room, &to)?,
+            Request::Restored => self.begin_incarnation(),
             Request::Neighbours => return Ok(Some(Reply::Neighbours(self.list_neighbours()))),
             Request::ShowNeighbour { name } => return Ok(Some(Reply::Shown(Box::new(self.show_neighbour(&name)?)))),
             Request::Status => return Ok(Some(Reply::Status(Box::new(self.status())))),

@@ -60,6 +60,7 @@ pub struct Boot {
     pub devices: Vec<DeviceRow>,
     pub memberships: Vec<MembershipRow>,
     pub neighbours: Vec<NeighbourRow>,
+    pub incarnation: u64,
 }
 
 #[derive(Debug)]

@@ -57,6 +57,8 @@ pub(super) enum After {
     Frozen {
         room: RoomNumber,
     },
+    /// It is durable that this store was put back from a backup.
+    Restored,
     /// A cut log is durable.
     Rebuilt {
         room: RoomNumber,

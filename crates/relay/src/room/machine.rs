@@ -127,6 +127,8 @@ pub struct Room {
     pub(super) compared: BTreeMap<CoopName, Said>,
     /// Its log is being rebuilt: nothing is added to it meanwhile.
     pub(super) is_still: bool,
+    /// It was put back from a backup, and lacks what came after it.
+    pub(super) is_restored: bool,
     /// Since a restart, for a while.
     pub(super) waits_for_mirrors: bool,
     /// Once it has settled it stays so while the process lives.
@@ -157,6 +159,7 @@ impl Room {
             vote: None,
             compared: BTreeMap::new(),
             is_still: false,
+            is_restored: false,
             waits_for_mirrors: false,
             settled: false,
             commits: BTreeMap::new(),
@@ -169,6 +172,7 @@ impl Room {
         let mut room = Self::empty(row.number, row.id, row.hub, me);
         room.vote = state.vote.as_deref().map(codec::decode_vote).transpose().map_err(|_| Damaged(room.id))?;
         room.proof = state.proof.as_deref().map(codec::decode_proof).transpose().map_err(|_| Damaged(room.id))?;
+        room.is_restored = state.is_restored;
         room.fence = room.vote.as_ref().map_or(Term(0), |vote| vote.term);
         let (Some(small), Some(group), Some(checkpoint)) = (&state.snapshot, &state.group, &state.checkpoint) else {
             return Ok(room);

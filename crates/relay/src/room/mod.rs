@@ -5,6 +5,7 @@ pub mod log;
 pub mod machine;
 pub mod offer;
 mod proofs;
+mod restored;
 mod succession;
 pub mod view;
 

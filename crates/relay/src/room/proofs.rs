@@ -1,6 +1,6 @@
 //! What becomes of a room in which somebody broke their word: nothing more is taken from that hub in that term.
 
-use kith_protocol::ids::{Coop, Hash};
+use kith_protocol::ids::{Coop, CoopName, Hash};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::proof::{Fork, Proof, SignedRoot};
@@ -44,6 +44,13 @@ impl Room {
     pub fn last_word(&self) -> Option<Attestation> {
         let fits = |known: &Attestation| known.checkpoint.size <= self.durable && known.checkpoint.term == self.term();
         self.ledger.newest(fits).map(|known| Attestation { marks: Vec::new(), ..known.clone() })
+    }
+
+    /// The hub's newest word, with that co-op's own: who was put back from a backup learns so what it has said.
+    pub fn word_for(&self, peer: &CoopName) -> Option<Attestation> {
+        let word = self.last_word()?;
+        let theirs = self.ledger.at(word.checkpoint.size).map(|known| known.marks.iter().filter(|mark| mark.coop == *peer));
+        Some(Attestation { marks: theirs.into_iter().flatten().cloned().collect(), ..word })
     }
 
     /// The hub's word over at least that much.

@@ -75,7 +75,7 @@ impl Room {
 
     /// Whether this co-op gives sequence numbers here and now.
     pub fn orders(&self) -> bool {
-        self.is_hub() && !self.is_still && !self.is_fenced() && !self.is_frozen() && self.is_settled()
+        self.is_hub() && !self.is_still && !self.is_restored && !self.is_fenced() && !self.is_frozen() && self.is_settled()
     }
 
     /// While its log is rebuilt nothing is added to it.
@@ -189,28 +189,38 @@ impl Room {
     }
 
     /// After a start this co-op neither orders nor votes before a majority of the voters, itself among them, has said that it
-    /// has nothing newer, and has not voted for another hub: its disk may be an old backup's. One whose vote alone counts
-    /// asks its mirrors, for a while.
+    /// has nothing newer, and has not voted for another hub: its disk may be an old backup's. If it is known to be one, its
+    /// own word does not count. One whose vote alone counts asks its mirrors, for a while.
     pub fn is_settled(&self) -> bool {
         if self.settled {
             return true;
         }
         let Some(log) = &self.log else { return false };
-        let mine = (log.term, log.frontier.size());
+        let here = (log.term, log.frontier.size());
         let is_certified = self.certified_size() > log.last_commit.0;
-        let has_more = |theirs: &Said| (theirs.extent.term, theirs.extent.size) > mine;
+        let has_more = |theirs: &Said| (theirs.extent.term, theirs.extent.size) > here;
         // A hub that others seated has a majority's votes: one of those who speak here would know of it. One that voted alone
         // holds up nothing.
         let agrees = |theirs: &Said| !has_more(theirs) && theirs.extent.fence <= self.newest_term();
         let agreeing = || self.compared.iter().filter(|(_, theirs)| agrees(theirs)).map(|(name, _)| name);
+        let is_alone = log.electorate().names() == [self.me.clone()];
+        let mine = || (is_alone || !self.is_restored).then_some(&self.me);
         if self.compared.values().any(|theirs| theirs.is_weighty && has_more(theirs))
-            || !log.electorate().blocks(agreeing().chain([&self.me]), is_certified)
+            || !log.electorate().blocks(agreeing().chain(mine()), is_certified)
         {
             return false;
         }
-        let is_alone = log.electorate().names() == [self.me.clone()];
         let has_answered = |mirror: &CoopName| *mirror == self.me || self.compared.contains_key(mirror);
         !is_alone || !self.waits_for_mirrors || log.coops_with_members().iter().all(has_answered)
+    }
+
+    pub fn has_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// What others said may be enough by now.
+    pub fn settle(&mut self) {
+        self.settled |= self.is_settled();
     }
 
     /// This process has just begun.

@@ -88,6 +88,30 @@ pub async fn a_dropped_room_leaves_nothing(store: &impl Store) {
     assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), all);
 }
 
+/// All rooms lack something after a restore, each until it is refilled; rooms that come later lack nothing.
+pub async fn restores_are_counted_and_mark_every_room(store: &impl Store) {
+    let begin = |number: u64| Write::BeginIncarnation { number };
+    let restored = async |room: u32| store.room_state(RoomNumber(room)).await.expect("a state").is_restored;
+    assert_eq!(store.incarnation().await.expect("a number"), 0);
+    grown(store, 3, text).await;
+    store.commit(vec![put_room(2)]).await.expect("a room");
+    assert_eq!((restored(1).await, restored(2).await), (false, false));
+    assert_misused(store, vec![begin(0)]).await;
+    assert_misused(store, vec![begin(u64::MAX)]).await;
+    assert_misused(store, vec![Write::PutRefilled { room: RoomNumber(9) }]).await;
+    store.commit(vec![begin(3)]).await.expect("an incarnation");
+    assert_misused(store, vec![begin(3)]).await;
+    store.commit(vec![put_room(4), Write::PutRefilled { room: RoomNumber(2) }, Write::Truncate(cut(1, 2))]).await.expect("a list");
+    assert_eq!(store.incarnation().await.expect("a number"), 3);
+    assert_eq!((restored(1).await, restored(2).await, restored(4).await), (true, false, false));
+    let refilled = || vec![Write::PutRefilled { room: RoomNumber(1) }];
+    store.commit(refilled()).await.expect("a list");
+    store.commit(refilled()).await.expect("once more changes nothing");
+    assert!(!restored(1).await);
+    store.commit(vec![begin(4), Write::DropRoom { number: RoomNumber(1) }, put_room(1)]).await.expect("a list");
+    assert_eq!((restored(1).await, restored(4).await), (false, true));
+}
+
 /// The newest counts, whatever happens to the log.
 pub async fn votes_and_proofs_stay(store: &impl Store) {
     let room = RoomNumber(1);

@@ -217,6 +217,10 @@ impl Outbox for Sqlite {
 
 #[async_trait]
 impl Members for Sqlite {
+    async fn incarnation(&self) -> Result<u64> {
+        rooms::incarnation(&self.readers).await
+    }
+
     async fn invites(&self) -> Result<Vec<(PublicKey, u32)>> {
         members::invites(&self.readers).await
     }

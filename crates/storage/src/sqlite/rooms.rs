@@ -1,11 +1,11 @@
 //! Tables `rooms`, `room_groups` and `room_marks`: what a restart reads of a room besides its log.
 
 use kith_protocol::ids::{Coop, RoomId, RoomNumber, Seq};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::convert::{coop_name, id, optional_bytes, room_number};
 use super::error::{on_read, on_write};
-use crate::memory::{NO_LOG, NO_ROOM, ROOM_NOT_NEW, UNKNOWN_ROOM, WRONG_CUT, WRONG_FIRST};
+use crate::memory::{NO_LOG, NO_ROOM, ROOM_NOT_NEW, UNKNOWN_ROOM, WRONG_CUT, WRONG_FIRST, check_incarnation};
 use crate::{Append, Result, RoomRow, RoomState, Truncate};
 
 /// Touches no row when the number or the id is taken.
@@ -34,12 +34,18 @@ const PUT_VOTE: &str = "INSERT INTO room_votes (room, vote) SELECT number, ?2 FR
     ON CONFLICT (room) DO UPDATE SET vote = excluded.vote";
 const PUT_PROOF: &str = "INSERT INTO room_proofs (room, proof) SELECT number, ?2 FROM rooms WHERE number = ?1
     ON CONFLICT (room) DO UPDATE SET proof = excluded.proof";
+const INCARNATION: &str = "SELECT coalesce(max(number), 0) FROM incarnations";
+const PUT_INCARNATION: &str = "INSERT INTO incarnations (number) VALUES (?1)";
+const ALL_RESTORED: &str = "INSERT INTO restored_rooms (room) SELECT number FROM rooms WHERE true ON CONFLICT DO NOTHING";
+const KNOWN: &str = "SELECT count(*) FROM rooms WHERE number = ?1";
+const REFILLED: &str = "DELETE FROM restored_rooms WHERE room = ?1";
 /// One statement, so that all of it is of one moment.
-const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation, v.vote, p.proof FROM rooms AS r
+const STATE: &str = "SELECT r.snapshot, g.snapshot, r.checkpoint, m.attestation, v.vote, p.proof, l.room IS NOT NULL FROM rooms AS r
     LEFT JOIN room_groups AS g ON g.room = r.number
     LEFT JOIN room_marks AS m ON m.room = r.number
     LEFT JOIN room_votes AS v ON v.room = r.number
     LEFT JOIN room_proofs AS p ON p.room = r.number
+    LEFT JOIN restored_rooms AS l ON l.room = r.number
     WHERE r.number = ?1";
 
 pub(super) async fn put(conn: &mut SqliteConnection, number: RoomNumber, id: RoomId, hub: &Coop) -> Result<()> {
@@ -97,6 +103,29 @@ pub(super) async fn put_proof(conn: &mut SqliteConnection, room: RoomNumber, pro
     if done.rows_affected() == 1 { Ok(()) } else { Err(UNKNOWN_ROOM) }
 }
 
+/// All rooms lack something from now on.
+pub(super) async fn begin_incarnation(conn: &mut SqliteConnection, number: u64) -> Result<()> {
+    let newest: i64 = sqlx::query_scalar(INCARNATION).fetch_one(&mut *conn).await.map_err(on_write)?;
+    check_incarnation(newest.cast_unsigned(), number)?;
+    sqlx::query(PUT_INCARNATION).bind(number.cast_signed()).execute(&mut *conn).await.map_err(on_write)?;
+    sqlx::query(ALL_RESTORED).execute(conn).await.map_err(on_write)?;
+    Ok(())
+}
+
+pub(super) async fn put_refilled(conn: &mut SqliteConnection, room: RoomNumber) -> Result<()> {
+    let known: i64 = sqlx::query_scalar(KNOWN).bind(room.0).fetch_one(&mut *conn).await.map_err(on_write)?;
+    if known != 1 {
+        return Err(UNKNOWN_ROOM);
+    }
+    sqlx::query(REFILLED).bind(room.0).execute(conn).await.map_err(on_write)?;
+    Ok(())
+}
+
+pub(super) async fn incarnation(pool: &SqlitePool) -> Result<u64> {
+    let newest: i64 = sqlx::query_scalar(INCARNATION).fetch_one(pool).await.map_err(on_read)?;
+    Ok(newest.cast_unsigned())
+}
+
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<RoomRow>> {
     let rows = sqlx::query(ALL).fetch_all(pool).await.map_err(on_read)?;
     rows.iter()
@@ -119,5 +148,6 @@ pub(super) async fn state(pool: &SqlitePool, room: RoomNumber) -> Result<RoomSta
         marked: optional_bytes(&row, 3)?,
         vote: optional_bytes(&row, 4)?,
         proof: optional_bytes(&row, 5)?,
+        is_restored: row.try_get(6).map_err(on_read)?,
     })
 }

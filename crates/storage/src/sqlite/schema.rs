@@ -6,7 +6,8 @@ use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
 
 /// Name and statements; the number is the place, from 1.
-pub(super) const MIGRATIONS: &[(&str, &str)] = &[("initial", INITIAL), ("votes", VOTES), ("agreements", AGREEMENTS), ("proofs", PROOFS)];
+pub(super) const MIGRATIONS: &[(&str, &str)] =
+    &[("initial", INITIAL), ("votes", VOTES), ("agreements", AGREEMENTS), ("proofs", PROOFS), ("restores", RESTORES)];
 
 const VOTES: &str = "
 CREATE TABLE room_votes (
@@ -19,6 +20,15 @@ const PROOFS: &str = "
 CREATE TABLE room_proofs (
     room  INTEGER PRIMARY KEY REFERENCES rooms (number) ON DELETE CASCADE,
     proof BLOB NOT NULL
+) STRICT;
+";
+
+const RESTORES: &str = "
+CREATE TABLE incarnations (
+    number INTEGER PRIMARY KEY
+) STRICT;
+CREATE TABLE restored_rooms (
+    room INTEGER PRIMARY KEY REFERENCES rooms (number) ON DELETE CASCADE
 ) STRICT;
 ";
 

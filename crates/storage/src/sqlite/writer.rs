@@ -149,6 +149,8 @@ async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Wr
             Write::SetCursor { device, room, next } => members::set_cursor(conn, *device, *room, *next).await?,
             Write::ResetCursor { device, room, next } => members::reset_cursor(conn, *device, *room, *next).await?,
             Write::PutNeighbour(row) => neighbours::put(conn, row).await?,
+            Write::BeginIncarnation { number } => rooms::begin_incarnation(conn, *number).await?,
+            Write::PutRefilled { room } => rooms::put_refilled(conn, *room).await?,
         }
     }
     batch.insert(conn).await
