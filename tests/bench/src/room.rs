@@ -72,7 +72,13 @@ impl Seat {
 
     /// A session of this device, read to its end.
     pub async fn connect(&self, port: u16) -> anyhow::Result<Socket> {
+        Ok(self.connect_counting(port).await?.0)
+    }
+
+    /// The same, and how many entries came.
+    pub async fn connect_counting(&self, port: u16) -> anyhow::Result<(Socket, u64)> {
         let (mut socket, _) = meter::connect(port).await?;
+        let mut read = 0;
         loop {
             let message = socket.next().await.context("the server closed the connection")??;
             let Message::Binary(bytes) = message else { continue };
@@ -81,7 +87,8 @@ impl Seat {
                     let signature = self.key.sign(&auth_statement(&self.coop, &nonce, &self.key.public()));
                     wire::send(&mut socket, &ToServer::Authenticate { device: self.handle, signature }).await?;
                 }
-                ToMember::Synced => return Ok(socket),
+                ToMember::Synced => return Ok((socket, read)),
+                ToMember::Entries(entries) => read += entries.entries.len() as u64,
                 ToMember::Refused(refused) => anyhow::bail!("refused: {refused:?}"),
                 _ => {}
             }

@@ -9,9 +9,9 @@ use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, Coop as CoopId, Millis, Pseudonym, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{
-    BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX, NEIGHBOURS_MAX,
-    OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_MAX, ROOMS_PER_ACCOUNT_MAX,
-    TRIES_MAX,
+    AUTHENTICATION_MS_MAX, BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX,
+    NEIGHBOURS_MAX, OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_MAX,
+    ROOMS_PER_ACCOUNT_MAX, TRIES_MAX, UNAUTHENTICATED_MAX,
 };
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Kind;
@@ -326,4 +326,33 @@ fn open_invites_are_bounded() {
     let core = &mut world.members[0].core;
     assert_eq!(core.invite(hub.wall(), &room, 1), Err(CoreError::TooManyInvites));
     assert!(core.say(hub.wall(), &room, &Content::Text("still here".to_owned())).is_ok());
+}
+
+/// Five thousand come at once: so many are let in to authenticate at a time, the others hear that they may come again, and
+/// nobody who is in loses anything by it.
+#[test]
+fn fault_45_a_crowd_is_let_in_by_and_by() {
+    let (world, mut hub, ..) = hub_and_link();
+    let (inside, _) = hub.session(&world.members[0]);
+    let mut turned_away = 0;
+    for _ in 0..5_000 {
+        let (connection, said) = hub.open();
+        let frames = kith_sim::stand::to_member(&said, connection);
+        match &frames[..] {
+            [ToMember::Challenge { .. }] => {}
+            [ToMember::Refused(refused)] => {
+                assert_eq!(refused.code, Code::Busy);
+                turned_away += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(turned_away, 5_000 - UNAUTHENTICATED_MAX);
+    let room = hub.room();
+    let headers = hub.frame(inside, ToServer::FetchHeaders { request: 7, room: room.number, from: Seq(0) });
+    assert!(matches!(&headers[..], [ToMember::Headers { request: 7, .. }]), "{headers:?}");
+    // Those who say nothing make room for others.
+    hub.now.0 += AUTHENTICATION_MS_MAX;
+    hub.tell(Input::Tick);
+    hub.session(&world.members[2]);
 }

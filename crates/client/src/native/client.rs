@@ -141,7 +141,7 @@ impl Client {
                     Ok(Ok(())) => failed = None,
                     Ok(Err(ClientError::Connect(error))) => {
                         failed = Some(error);
-                        let wait = (Instant::now() + self.backoff).min(deadline);
+                        let wait = (Instant::now() + jittered(self.backoff)).min(deadline);
                         self.backoff = (self.backoff * 2).min(LONGEST_WAIT);
                         tokio::time::sleep_until(wait).await;
                         continue;
@@ -219,7 +219,7 @@ impl Client {
         let Some(first) = first else {
             self.lost()?;
             // A server that closes at once is not asked again at once.
-            tokio::time::sleep_until((Instant::now() + self.backoff).min(deadline)).await;
+            tokio::time::sleep_until((Instant::now() + jittered(self.backoff)).min(deadline)).await;
             self.backoff = (self.backoff * 2).min(LONGEST_WAIT);
             return Ok(Vec::new());
         };
@@ -253,6 +253,14 @@ impl Client {
             connection.close().await;
         }
     }
+}
+
+/// Between half of it and all: those who lost a server together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness it is the longest wait.
+    let share = getrandom::fill(&mut random).map_or(u32::MAX, |()| u32::from_le_bytes(random));
+    wait / 2 + (wait / 2).mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
 /// A refusal that ends what one is doing.
@@ -314,6 +322,13 @@ mod tests {
         let link = MembershipLink { secure: false, address: server.local_addr().unwrap().to_string(), coop, invite };
         home.step(|core| core.join_coop(now(), &link, "first")).unwrap().0.unwrap();
         Client::new(home, tell)
+    }
+
+    #[test]
+    fn fault_45_devices_come_back_at_different_times() {
+        let waits: std::collections::BTreeSet<Duration> = (0..100).map(|_| jittered(RECONNECT_FIRST)).collect();
+        assert!(waits.len() > 90, "{waits:?}");
+        assert!(waits.iter().all(|wait| (RECONNECT_FIRST / 2..=RECONNECT_FIRST).contains(wait)), "{waits:?}");
     }
 
     /// Whoever waits longer than a second hears once that it takes its time: here nobody shakes hands.

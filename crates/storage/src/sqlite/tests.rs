@@ -108,7 +108,7 @@ async fn every_file_is_the_owners_alone() {
 }
 
 #[tokio::test]
-async fn the_writer_waits_for_the_disk() {
+async fn fault_38_the_writer_waits_for_the_disk() {
     let place = Place::new();
     place.open().await.close().await.unwrap();
     let mut conn = writer_options(&place.path()).connect().await.unwrap();
@@ -198,7 +198,7 @@ async fn a_full_disk_refuses_and_then_works_again() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_after_a_failure() {
+async fn fault_38_nothing_is_written_after_a_failure() {
     let place = Place::new();
     let store = place.open().await;
     place.run("DROP TABLE invites").await;
