@@ -1,12 +1,15 @@
 //! A room outlives its hub: the other voters seat another, nothing acknowledged is lost, and the old hub comes back as a
 //! mirror and hands in what had no place.
 
-use kith_protocol::codec::encode_vote;
-use kith_protocol::ids::Term;
+use bytes::Bytes;
+use kith_protocol::codec::{encode_succession, encode_vote};
+use kith_protocol::ids::{Hash, Term};
 use kith_protocol::limits::TERM_STEPS_MAX;
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Header;
-use kith_protocol::log::succession::Vote;
+use kith_protocol::log::checkpoint::{Attestation, Checkpoint};
+use kith_protocol::log::proof::Proof;
+use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
 use kith_sim::stand::Stand;
 use kith_sim::{Plan, World, hub_of};
@@ -202,4 +205,51 @@ fn a_call_goes_only_so_far_ahead() {
         let willing = LinkFrame::Willing { room, term: Term(newest + steps) };
         assert_eq!(said.contains(&willing), is_willing, "{steps}: {said:?}");
     }
+}
+
+/// Two hubs in one term take a voter that votes twice. Whoever is shown both records convicts it, for anybody to check; and
+/// whoever hears of another hub in a term shows what it knows of it.
+#[test]
+fn a_voter_that_votes_twice_is_convicted_by_its_votes() {
+    let mut world = world(5);
+    let (hub, others) = hub_and_others(&world);
+    let room = world.circles[0].id;
+    world.be_absent(hub, 600_000);
+    let seated = |world: &World| others.iter().all(|other| term(world, *other) == 2);
+    assert!(talk_until(&mut world, 60_000, 500, seated).is_some());
+    world.go_on(10_000).unwrap();
+    // The other voter has given the old hub a vote in that term, too. It has seated itself with it.
+    let newer = hub_of(&world, &world.circles[0]);
+    let twice = *others.iter().find(|other| **other != newer).unwrap();
+    let (rival, root) = (world.coops[hub].id.clone(), world.coops[hub].root());
+    let (voter, voter_root) = (world.coops[twice].id.clone(), world.coops[twice].root());
+    let last = world.coops[newer].room(&room).unwrap().log().unwrap().ended.last().unwrap().clone();
+    let votes = [(&rival.name, &root), (&voter.name, &voter_root)]
+        .map(|(name, key)| Vote::sign(key, name.clone(), Term(2), rival.clone(), last.clone()));
+    let record = Succession { room, term: Term(2), hub: rival.clone(), votes: votes.to_vec() };
+
+    let mut honest = Stand::new(world.coops.remove(newer));
+    let own = honest.coop.room(&room).unwrap().log().unwrap().succession.clone();
+    let (link, said) = honest.link(&rival, &root);
+    said.into_iter().filter(|frame| matches!(frame, LinkFrame::Status { .. })).for_each(|same| drop(honest.link_frame(link, same)));
+    let size = honest.log().len() as u64;
+    let status = |attestation, succession| LinkFrame::Status { room, term: Term(2), size, fence: Term(0), attestation, succession };
+    let checkpoint = Checkpoint { room, term: Term(2), size: size + 1, root: Hash([7; 32]) };
+    let word = Attestation { checkpoint, hub: rival.name.clone(), signature: checkpoint.sign(&root), marks: Vec::new() };
+    let said = honest.link_frame(link, status(Some(word.clone()), Bytes::new()));
+    let shown = |frame: &LinkFrame| matches!(frame, LinkFrame::Status { succession, .. } if *succession == own);
+    assert!(said.iter().any(shown), "it shows by whom its hub was seated: {said:?}");
+    let forged = Attestation { signature: checkpoint.sign(&voter_root), ..word };
+    assert!(!honest.link_frame(link, status(Some(forged), Bytes::new())).iter().any(shown), "a word that nobody gave");
+
+    let mut unsigned = record.clone();
+    unsigned.votes[1] = Vote { signature: unsigned.votes[0].signature, ..unsigned.votes[1].clone() };
+    honest.link_frame(link, status(None, encode_succession(&unsigned).into()));
+    assert!(!honest.coop.room(&room).unwrap().is_frozen(), "what it did not sign proves nothing");
+    let said = honest.link_frame(link, status(None, encode_succession(&record).into()));
+    let proof = said.iter().find_map(|frame| if let LinkFrame::Proof(proof) = frame { Some(proof) } else { None }).expect("a proof");
+    assert!(matches!(proof, Proof::DoubleVote(_)) && *proof.convicted() == voter, "{proof:?}");
+    let file = Proof::from_file(&proof.to_file()).unwrap();
+    assert_eq!((file.verify(), file.convicted()), (Ok(()), &voter));
+    assert!(honest.coop.room(&room).unwrap().is_frozen());
 }

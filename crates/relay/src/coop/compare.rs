@@ -80,7 +80,7 @@ impl Coop {
     }
 
     /// From here on the room takes nothing from that hub in that term. Told once it is durable.
-    fn freeze(&mut self, number: RoomNumber, proof: Proof) {
+    pub(super) fn freeze(&mut self, number: RoomNumber, proof: Proof) {
         let Some(room) = self.rooms.get_mut(&number) else { return };
         if !room.freeze(proof.clone()) {
             return;

@@ -386,7 +386,9 @@ impl Coop {
     /// The first entry of a term is durable here.
     pub(super) fn hub_changed(&mut self, number: RoomNumber) {
         self.elections.due.remove(&number);
-        self.elections.candidacies.remove(&number);
+        if let Some(Candidacy { step: Step::Calling(given), .. }) = self.elections.candidacies.remove(&number) {
+            self.look_for_double_votes(number, &given);
+        }
         self.look_for_lost_vote(number);
         let Some(room) = self.rooms.get(&number).filter(|room| !self.has_hub_of_the_past(room)) else { return };
         if room.is_restored() && (room.is_hub() || room.has_settled()) {

@@ -152,6 +152,7 @@ impl Coop {
                 if let Some(number) = self.room_numbers.get(&room).copied().filter(|number| self.may_hold(*number, &peer.name)) {
                     self.orphaned(number, &succession);
                     attestation.iter().for_each(|word| self.look_for_loss(number, word));
+                    self.rival_came(&peer.name, number, term, attestation.as_ref(), &succession);
                 }
                 self.status_came(&peer.name, &room, Extent { term, size, fence }, attestation.as_ref());
                 attestation.into_iter().for_each(|attestation| self.compare(&peer.name, &room, attestation));

@@ -25,6 +25,7 @@ mod parting;
 mod provisional;
 mod rebuild;
 mod restore;
+mod rivals;
 pub mod status;
 pub mod steward;
 mod types;
