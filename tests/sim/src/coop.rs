@@ -36,6 +36,10 @@ pub struct Coop {
     pub full_until: u64,
     /// An earlier state of its store, if that lacks nothing but what neighbours have.
     pub backup: Option<Memory>,
+    /// It keeps its links and takes no entry from neighbours.
+    pub is_deaf: bool,
+    /// That co-op keeps its link to this one and sends it no entries.
+    pub hears_nothing_from: Option<usize>,
     /// What it reads is not what it wrote.
     pub tamper: Option<Tamper>,
 }
@@ -62,6 +66,8 @@ impl Coop {
             wakes: None,
             full_until: 0,
             backup: None,
+            is_deaf: false,
+            hears_nothing_from: None,
             tamper: None,
         };
         coop.start(0);

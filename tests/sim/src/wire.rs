@@ -5,6 +5,7 @@ use kith_federation::backoff::Backoff;
 use kith_protocol::codec::{Encoding, decode_link, decode_to_member, decode_to_server};
 use kith_protocol::ids::ConnectionId;
 use kith_protocol::limits::LINK_QUEUE_MESSAGES_MAX;
+use kith_protocol::link::LinkFrame;
 use kith_relay::coop::Input;
 
 use crate::network::Place;
@@ -63,7 +64,17 @@ impl World {
                     self.drained(coop, connection, side);
                 }
             }
-            (Place::Coop(coop), true) => self.input(coop, Input::LinkFrame { connection, frame: decode_link(bytes) }),
+            (Place::Coop(coop), true) => {
+                let frame = decode_link(bytes);
+                let is_kept_back = match &frame {
+                    Ok(LinkFrame::Submit { .. }) => self.coops[coop].is_deaf,
+                    Ok(LinkFrame::Batch(_)) => line.ends[1 - side] == Place::Coop(self.coops[coop].hears_nothing_from.unwrap_or(usize::MAX)),
+                    _ => false,
+                };
+                if !is_kept_back {
+                    self.input(coop, Input::LinkFrame { connection, frame });
+                }
+            }
             (Place::Coop(coop), false) => {
                 let frame = decode_to_server(bytes, Encoding::Binary);
                 self.input(coop, Input::MemberFrame { connection, frame });

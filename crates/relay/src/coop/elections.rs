@@ -63,6 +63,11 @@ impl Elections {
         self.renewed.remove(&room);
     }
 
+    /// Whether this co-op will call for votes there, or does so already.
+    pub fn is_waiting_for_hub(&self, room: RoomNumber) -> bool {
+        self.due.contains_key(&room) || self.candidacies.contains_key(&room)
+    }
+
     pub fn poll_deadline(&self) -> Option<Millis> {
         self.due.values().copied().chain(self.candidacies.values().map(|candidacy| candidacy.until)).min()
     }
@@ -129,7 +134,7 @@ impl Coop {
         let Some(room) = self.rooms.get(&number) else { return false };
         let is_away = !self.links_up.contains_key(&room.hub.name);
         let silent = self.elections.silent.get(&room.hub.name).is_some_and(|since| self.now.0 >= since.0 + for_ms);
-        (is_away && silent) || room.is_fenced() || room.is_frozen() || room.begins_anew()
+        (is_away && silent) || self.stands_still(number, for_ms) || room.is_fenced() || room.is_frozen() || room.begins_anew()
     }
 
     /// This co-op offers itself as hub.
@@ -264,9 +269,10 @@ impl Coop {
             return self.renew(number, term);
         }
         let voted_otherwise = room.newest_term() > term || room.vote().is_some_and(|vote| vote.term == term && vote.candidate != candidate);
-        // A hub that is heard stays: it steps down by its own steward's act only, or to a majority of the others.
-        let would = !voted_otherwise && (self.has_lost_hub(number, HUB_SILENCE_MS / 2) || is_from_hub);
-        if !would {
+        // A hub that is heard stays while it gets something done: it steps down by its own steward's act only, or to a majority
+        // of the others.
+        let has_lost = self.has_lost_hub(number, HUB_SILENCE_MS / 2) || is_from_hub;
+        if voted_otherwise || !(has_lost || self.may_be_persuaded(number)) {
             return;
         }
         if probe {
@@ -276,6 +282,9 @@ impl Coop {
             }
         } else {
             self.elections.candidacies.remove(&number);
+            if !has_lost {
+                self.was_persuaded(number);
+            }
             if candidate.name == self.me.name {
                 // The hub hands the room over to this co-op.
                 let until = Millis(self.now.0 + CANDIDACY_MS);
@@ -385,6 +394,7 @@ impl Coop {
 
     /// The first entry of a term is durable here.
     pub(super) fn hub_changed(&mut self, number: RoomNumber) {
+        self.standstill.end(number);
         self.elections.due.remove(&number);
         if let Some(Candidacy { step: Step::Calling(given), .. }) = self.elections.candidacies.remove(&number) {
             self.look_for_double_votes(number, &given);

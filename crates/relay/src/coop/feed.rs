@@ -73,6 +73,7 @@ impl Coop {
         for (header, _) in &committed.rows {
             self.outbox.remove(number, &header.id);
         }
+        self.standstill.grow(number, self.now, !is_hub && !self.outbox.is_empty(number));
         self.fan_out(number, &committed.rows);
         self.take_early_marks(number);
         // Also without a commit: the marks may have come with the batch.

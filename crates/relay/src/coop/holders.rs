@@ -18,7 +18,8 @@ impl Coop {
     pub(super) fn follow_room(&mut self, number: RoomNumber) {
         let Some(room) = self.rooms.get(&number) else { return };
         let hub = room.hub.name.clone();
-        let from_other = self.following.get(&number).filter(|holder| **holder != hub && !self.links_up.contains_key(&hub)).cloned();
+        let is_no_use = !self.links_up.contains_key(&hub) || self.is_served_without_hub(number);
+        let from_other = self.following.get(&number).filter(|holder| **holder != hub && is_no_use).cloned();
         self.follow_from(&from_other.unwrap_or(hub), number);
     }
 
@@ -136,7 +137,10 @@ impl Coop {
         let (mine, is_hub, hub) = ((room.term(), room.durable()), room.is_hub(), room.hub.name.clone());
         let (my_term, my_size) = mine;
         let settles = !was_settled && room.is_settled();
-        let hub_is_away = !self.links_up.contains_key(&hub);
+        if !is_hub && term == my_term && size > my_size {
+            self.standstill.wait(number, self.now);
+        }
+        let hub_is_away = !self.links_up.contains_key(&hub) || self.is_served_without_hub(number);
         if term > my_term || (term == my_term && size > my_size && (is_hub || hub_is_away)) {
             // Who is asked already, and says so again, is not asked again at once: it may be what it says that helps.
             if self.following.get(&number) == Some(peer) || self.rebuilds.contains_key(&number) {

@@ -225,6 +225,9 @@ impl Coop {
         let Some((id, hub)) = room.map(|room| (room.id, room.hub.name.clone())) else { return };
         let Some(connection) = self.links_up.get(&hub).copied().filter(|_| self.neighbours.covers(&hub, &id, self.wall)) else { return };
         let sendable = self.outbox.take_sendable(&hub, &[number]);
+        if !sendable.is_empty() && self.rooms.get(&number).is_some_and(|room| room.log().is_some()) {
+            self.standstill.wait(number, self.now);
+        }
         if let Some(link) = self.links.get_mut(&connection) {
             sendable.into_iter().for_each(|(id, submission)| link.submit(id, submission));
         }
@@ -287,9 +290,13 @@ impl Coop {
             // What came before it was put off: it goes again after that.
             Err((code, _)) if code.is_transient() || (code == Code::OutOfOrder && self.outbox.has_earlier(number, &entry)) => {
                 self.outbox.retry(number, &entry);
+                self.put_off_by_hub(number, code);
                 self.resubmit_later();
             }
             Err((code, detail)) => self.drop_refused(number, &entry, code, &detail),
+        }
+        if self.outbox.is_empty(number) {
+            self.standstill.end(number);
         }
         self.forward(number);
     }

@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::rebuild::Rebuild;
 use super::status::Behind;
 use super::types::{Boot, Effect, Input, Read, Secrets};
+use super::standstill::Standstill;
 use super::waiting::{After, Reader};
 use crate::room::Room;
 use crate::session::Session;
@@ -83,6 +84,7 @@ pub struct Coop {
     pub(super) incarnation: u64,
     pub(super) restored_until: Option<Millis>,
     pub(super) elections: Elections,
+    pub(super) standstill: Standstill,
     pub(super) rebuilds: BTreeMap<RoomNumber, Rebuild>,
 
     pub(super) effects: VecDeque<Effect>,
@@ -130,6 +132,7 @@ impl Coop {
             incarnation: boot.incarnation,
             restored_until: None,
             elections: Elections::default(),
+            standstill: Standstill::default(),
             rebuilds: BTreeMap::new(),
             neighbours: NeighbourTable::restore(boot.neighbours),
             behind: BTreeMap::new(),
@@ -230,7 +233,7 @@ impl Coop {
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
         let may_commit = self.in_flight.is_none() && !self.is_full();
         let lazy = self.lazy_since.filter(|_| may_commit).map(|since| Millis(since.0 + LAZY_WRITE_MS));
-        let elections = self.elections.poll_deadline();
+        let elections = self.elections.poll_deadline().into_iter().chain(self.standstill.poll_deadline(self.now));
         let deadlines = sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at);
         deadlines.chain(self.settle_until).chain(self.restored_until).chain(elections).chain(self.full_deadline()).min()
     }
@@ -343,6 +346,7 @@ impl Coop {
             self.close_member(connection);
         }
         self.tick_links();
+        self.tick_standstill();
         self.tick_elections();
         self.tick_settling();
         self.tick_restored();

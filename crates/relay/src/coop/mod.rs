@@ -26,6 +26,7 @@ mod provisional;
 mod rebuild;
 mod restore;
 mod rivals;
+mod standstill;
 pub mod status;
 pub mod steward;
 mod types;

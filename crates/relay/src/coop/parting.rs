@@ -53,6 +53,7 @@ impl Coop {
         self.early.remove(&number);
         self.rebuilds.remove(&number);
         self.elections.forget(number);
+        self.standstill.forget(number);
         self.forget_marks(number);
         self.write(Write::DropRoom { number });
     }

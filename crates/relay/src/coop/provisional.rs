@@ -1,4 +1,4 @@
-//! While a room's hub is out of reach, this co-op's members hear each other all the same: what they handed in is durable
+//! While a room's hub is out of reach, or gets nothing done, this co-op's members hear each other all the same: what they handed in is durable
 //! here and goes to the others at once, signed by this co-op and without a place.
 
 use kith_protocol::ids::{ConnectionId, EntryId, RoomNumber};
@@ -13,7 +13,8 @@ use super::machine::Coop;
 impl Coop {
     fn is_hub_away(&self, number: RoomNumber) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
-        !room.orders() && (room.is_hub() || room.is_frozen() || !self.links_up.contains_key(&room.hub.name))
+        let is_out_of_reach = !self.links_up.contains_key(&room.hub.name) || self.is_served_without_hub(number);
+        !room.orders() && (room.is_hub() || room.is_frozen() || is_out_of_reach)
     }
 
     /// An entry is durable here.
