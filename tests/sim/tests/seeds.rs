@@ -69,6 +69,7 @@ fn seeds_that_failed_once_hold() {
         109_778_219,
         109_778_258,
         109_778_396,
+        700_235,
     ] {
         hold(seed, Plan::of_seed(seed));
     }

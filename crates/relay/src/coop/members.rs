@@ -24,7 +24,7 @@ use crate::session::machine::Watch;
 use crate::session::{Identity, Session};
 
 /// A no to a request: what, and in the log's words why.
-type No = (Code, String);
+pub(super) type No = (Code, String);
 
 fn no(code: Code, why: impl Into<String>) -> No {
     (code, why.into())
@@ -245,7 +245,7 @@ impl Coop {
 
     fn open(&mut self, connection: ConnectionId, identity: Identity, room: RoomNumber, from: Seq) -> Result<(), No> {
         if !self.may_read(identity.account, room) {
-            return Err(no(Code::NoSuchRoom, "no such room"));
+            return Err(self.unless_restored(room, no(Code::NoSuchRoom, "no such room")));
         }
         self.subscribe(connection, room, from);
         Ok(())
@@ -261,7 +261,7 @@ impl Coop {
     fn take_entry(&mut self, connection: ConnectionId, identity: Identity, send: Send) -> Result<(), No> {
         let room = self.rooms.get(&send.room).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
         let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_own_member(who));
-        let sender = sender.ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
+        let sender = sender.ok_or_else(|| self.unless_restored(send.room, no(Code::NoSuchRoom, "no such room")))?;
         if !matches!(send.kind, Kind::Message | Kind::Commit | Kind::Leave) {
             return Err(no(Code::Malformed, "members send messages, commits and leaves"));
         }
@@ -295,7 +295,7 @@ impl Coop {
         }
         let expected = logged.max(self.outbox.last_counter(number, &id).unwrap_or(0)) + 1;
         if id.counter.number != expected {
-            return Err(no(Code::OutOfOrder, format!("the next counter is {expected}")));
+            return Err(self.unless_restored(number, no(Code::OutOfOrder, format!("the next counter is {expected}"))));
         }
         if self.outbox.is_full(number) {
             return Err(no(Code::Busy, "too many entries are waiting for the room's hub"));

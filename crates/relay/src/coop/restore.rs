@@ -2,6 +2,7 @@
 //! does not have. All rooms lack something from then on, each until it has been compared with others
 //! ([`crate::room::Room::is_restored`]); what this co-op numbers by itself goes on from where it cannot have been before.
 
+use kith_protocol::error::Code;
 use kith_protocol::ids::{CoopName, Millis, RoomNumber};
 use kith_protocol::limits::RESTORED_WAIT_MS;
 use kith_protocol::log::Kind;
@@ -9,6 +10,7 @@ use kith_protocol::log::checkpoint::Attestation;
 use kith_storage::Write;
 
 use super::machine::Coop;
+use super::members::No;
 use super::waiting::After;
 
 impl Coop {
@@ -84,6 +86,17 @@ impl Coop {
             if room.has_settled() {
                 self.settled(number);
             }
+        }
+    }
+
+    /// A no for what a log shows, or lacks. While it lacks what came after a backup, that is no final no: others have it, or
+    /// the device itself.
+    pub(super) fn unless_restored(&self, number: RoomNumber, no: No) -> No {
+        match self.rooms.get(&number) {
+            Some(room) if room.is_restored() => {
+                (Code::Busy, "your co-op was put back from a backup, and asks its neighbours for what it lacks".to_owned())
+            }
+            _ => no,
         }
     }
 
