@@ -134,8 +134,14 @@ pub const UNAUTHENTICATED_MAX: usize = 2_000;
 pub const LINK_STRANGERS_MAX: usize = 32;
 /// Outgoing messages queued for one session before it is marked lagging.
 pub const SESSION_QUEUE_MESSAGES_MAX: usize = 256;
-/// Outgoing messages queued for one link.
-pub const LINK_QUEUE_MESSAGES_MAX: usize = 256;
+/// Outgoing messages queued for one link: each room that two co-ops share may have one of each kind.
+pub const LINK_QUEUE_MESSAGES_MAX: usize = 300_000;
+/// Bytes of outgoing messages queued for one link. What is under way of all rooms fits, each batch as large as it may be.
+pub const LINK_QUEUE_BYTES_MAX: usize = 80 * 1024 * 1024;
+/// Messages of one link that were read and have not been looked at.
+pub const LINK_READ_AHEAD_MESSAGES_MAX: usize = 256;
+/// Rooms of which batches are under way to one mirror at once.
+pub const LINK_ROOMS_IN_FLIGHT_MAX: usize = 16;
 /// Bytes of one WebSocket's write buffer before it is flushed.
 pub const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
 /// Frames that a session may send per second, sustained.

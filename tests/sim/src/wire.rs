@@ -68,7 +68,9 @@ impl World {
                 let frame = decode_link(bytes);
                 let is_kept_back = match &frame {
                     Ok(LinkFrame::Submit { .. }) => self.coops[coop].is_deaf,
-                    Ok(LinkFrame::Batch(_)) => line.ends[1 - side] == Place::Coop(self.coops[coop].hears_nothing_from.unwrap_or(usize::MAX)),
+                    Ok(LinkFrame::Batch(_)) => {
+                        line.ends[1 - side] == Place::Coop(self.coops[coop].hears_nothing_from.unwrap_or(usize::MAX))
+                    }
                     _ => false,
                 };
                 if !is_kept_back {

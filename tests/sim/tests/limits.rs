@@ -10,8 +10,8 @@ use kith_protocol::ids::{ConnectionId, Coop as CoopId, Millis, Pseudonym, RoomId
 use kith_protocol::invite_link::MembershipLink;
 use kith_protocol::limits::{
     AUTHENTICATION_MS_MAX, BACKLOG_MAX, BATCHES_IN_FLIGHT_MAX, IN_FLIGHT_MAX, JOIN_ATTEMPTS_MAX, LINK_REQUEST_MS_MAX, LINK_REQUESTS_MAX,
-    NEIGHBOURS_MAX, OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX, ROOMS_MAX,
-    ROOMS_PER_ACCOUNT_MAX, TRIES_MAX, UNAUTHENTICATED_MAX,
+    LINK_ROOMS_IN_FLIGHT_MAX, NEIGHBOURS_MAX, OUTBOX_MAX, PENDING_PER_ROOM_MAX, PROVISIONAL_FRAMES_MAX, PROVISIONALS_MAX, ROOM_INVITES_MAX,
+    ROOMS_MAX, ROOMS_PER_ACCOUNT_MAX, TRIES_MAX, UNAUTHENTICATED_MAX,
 };
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::Kind;
@@ -355,4 +355,34 @@ fn fault_45_a_crowd_is_let_in_by_and_by() {
     hub.now.0 += AUTHENTICATION_MS_MAX;
     hub.tell(Input::Tick);
     hub.session(&world.members[2]);
+}
+
+/// A mirror that asks for all rooms at once is sent few at a time, each in its turn, and in the end all of them.
+#[test]
+fn rooms_under_way_on_a_link_are_bounded_and_take_turns() {
+    let rooms = LINK_ROOMS_IN_FLIGHT_MAX + 4;
+    let mut world = World::begun(7, kith_sim::Plan { rooms, rough_ms: 0, ..kith_sim::Plan::PAIR }).unwrap();
+    let mut stand = Stand::new(world.coops.remove(0));
+    let (birch, root) = (world.coops[0].id.clone(), world.coops[0].root());
+    let (link, _) = stand.link(&birch, &root);
+    let batches = |said: &[LinkFrame]| -> Vec<(RoomNumber, u64)> {
+        let end = |batch: &kith_protocol::link::Batch| batch.entries.first.0 + batch.entries.entries.len() as u64;
+        said.iter()
+            .filter_map(|frame| if let LinkFrame::Batch(batch) = frame { Some((batch.entries.room, end(batch))) } else { None })
+            .collect()
+    };
+    let mut under_way = std::collections::VecDeque::new();
+    for (number, circle) in (1..).map(RoomNumber).zip(&world.circles) {
+        let follow = LinkFrame::Follow { room: number, id: circle.id, from: Seq(0), term: Term(1) };
+        under_way.extend(batches(&stand.link_frame(link, follow)));
+    }
+    assert_eq!(under_way.len(), LINK_ROOMS_IN_FLIGHT_MAX, "each room fits one batch");
+    let mut served = std::collections::BTreeSet::new();
+    while let Some((number, end)) = under_way.pop_front() {
+        served.insert(number);
+        let mark = Mark { coop: birch.name.clone(), cosignature: None, held: None };
+        under_way.extend(batches(&stand.link_frame(link, LinkFrame::Attest { room: number, size: end, mark })));
+        assert!(under_way.len() <= LINK_ROOMS_IN_FLIGHT_MAX);
+    }
+    assert_eq!(served.len(), rooms);
 }

@@ -2,11 +2,16 @@
 //! they mean is the machine's.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use kith_protocol::limits::{LINK_FRAME_BYTES_MAX, LINK_QUEUE_MESSAGES_MAX, TLS_HANDSHAKE_MS_MAX, WRITE_BUFFER_BYTES_MAX};
+use kith_protocol::limits::{
+    LINK_FRAME_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_QUEUE_MESSAGES_MAX, LINK_READ_AHEAD_MESSAGES_MAX, TLS_HANDSHAKE_MS_MAX,
+    WRITE_BUFFER_BYTES_MAX,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -41,8 +46,24 @@ pub enum OpenError {
 /// An authenticated connection: the key that the other end showed in TLS, and frames both ways.
 pub struct Opened {
     pub peer_link_key: [u8; 32],
-    pub outgoing: mpsc::Sender<Bytes>,
+    pub outgoing: Outgoing,
     pub incoming: mpsc::Receiver<Incoming>,
+}
+
+/// What waits to be written to a link, bounded in messages and in bytes.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    queue: mpsc::Sender<Bytes>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Outgoing {
+    /// `false`: it is full, or the link is gone.
+    pub fn push(&self, message: Bytes) -> bool {
+        let len = message.len();
+        let fits = self.bytes.fetch_add(len, Ordering::Relaxed) + len <= LINK_QUEUE_BYTES_MAX;
+        fits && self.queue.try_send(message).is_ok()
+    }
 }
 
 /// What comes from the socket.
@@ -105,9 +126,10 @@ pub async fn dial(address: &str, identity: &LinkIdentity) -> Result<Opened, Open
 }
 
 fn start<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(peer_link_key: [u8; 32], ws: WebSocketStream<S>) -> Opened {
-    let (outgoing, from_machine) = mpsc::channel(LINK_QUEUE_MESSAGES_MAX);
-    let (to_machine, incoming) = mpsc::channel(LINK_QUEUE_MESSAGES_MAX);
-    tokio::spawn(pump(ws, from_machine, to_machine));
+    let (queue, from_machine) = mpsc::channel(LINK_QUEUE_MESSAGES_MAX);
+    let (to_machine, incoming) = mpsc::channel(LINK_READ_AHEAD_MESSAGES_MAX);
+    let outgoing = Outgoing { queue, bytes: Arc::default() };
+    tokio::spawn(pump(ws, from_machine, outgoing.bytes.clone(), to_machine));
     Opened { peer_link_key, outgoing, incoming }
 }
 
@@ -115,6 +137,7 @@ fn start<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(peer_link_key: [u8;
 async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     ws: WebSocketStream<S>,
     mut from_machine: mpsc::Receiver<Bytes>,
+    queued: Arc<AtomicUsize>,
     to_machine: mpsc::Sender<Incoming>,
 ) {
     let (mut sink, mut stream) = ws.split();
@@ -135,6 +158,7 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
         let mut queue = Vec::new();
         while from_machine.recv_many(&mut queue, 64).await > 0 {
             for bytes in queue.drain(..) {
+                queued.fetch_sub(bytes.len(), Ordering::Relaxed);
                 if sink.feed(Message::Binary(bytes)).await.is_err() {
                     return;
                 }
@@ -190,12 +214,20 @@ mod tests {
         let message = Bytes::from(vec![7; LINK_FRAME_BYTES_MAX]);
         let mut taken = 0;
         // What the pump has in hand comes on top of what is queued.
-        while taken <= 2 * LINK_QUEUE_MESSAGES_MAX && opened.outgoing.try_send(message.clone()).is_ok() {
+        let fit = LINK_QUEUE_BYTES_MAX / LINK_FRAME_BYTES_MAX;
+        while taken <= 2 * fit && opened.outgoing.push(message.clone()) {
             taken += 1;
             tokio::task::yield_now().await;
         }
-        assert!((LINK_QUEUE_MESSAGES_MAX..=LINK_QUEUE_MESSAGES_MAX + 64).contains(&taken), "{taken}");
-        assert_eq!(opened.incoming.max_capacity(), LINK_QUEUE_MESSAGES_MAX);
+        assert!((fit..=fit + 2).contains(&taken), "{taken}");
+        // Short ones are counted, too.
+        let (near, other) = tokio::io::duplex(64);
+        let ws = WebSocketStream::from_raw_socket(near, tungstenite::protocol::Role::Server, Some(config())).await;
+        let opened = start([0; 32], ws);
+        let short = (0..LINK_QUEUE_MESSAGES_MAX + 100).take_while(|_| opened.outgoing.push(Bytes::from_static(b"short"))).count();
+        assert_eq!(short, LINK_QUEUE_MESSAGES_MAX);
+        assert_eq!(opened.incoming.max_capacity(), LINK_READ_AHEAD_MESSAGES_MAX);
+        drop(other);
         drop(far);
     }
 }

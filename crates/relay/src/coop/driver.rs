@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use kith_federation::link::driver::Outgoing;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
 use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
 use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
@@ -38,7 +39,7 @@ pub struct Handle {
 pub enum Message {
     Input(Input),
     Member { connection: ConnectionId, queue: queue::Sender },
-    Link { connection: ConnectionId, queue: mpsc::Sender<Bytes>, meter: Arc<LinkMeter> },
+    Link { connection: ConnectionId, queue: Outgoing, meter: Arc<LinkMeter> },
     Steward { request: Request, reply: oneshot::Sender<Reply> },
 }
 
@@ -139,7 +140,7 @@ pub fn wall() -> UnixSeconds {
 type Commit = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 struct LinkQueue {
-    queue: mpsc::Sender<Bytes>,
+    queue: Outgoing,
     meter: Arc<LinkMeter>,
 }
 
@@ -321,7 +322,7 @@ impl Driver {
             Effect::ToLink { connection, bytes } => {
                 let Some(link) = self.links.get(&connection) else { return };
                 link.meter.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                if link.queue.try_send(bytes).is_err() {
+                if !link.queue.push(bytes) {
                     tracing::warn!("a neighbour does not read; its link is closed and will resume from its cursors");
                     self.links.remove(&connection);
                     self.handle(Input::LinkClosed { connection });

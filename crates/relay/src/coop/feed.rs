@@ -327,7 +327,7 @@ impl Coop {
             self.feeds.remove(&key);
             return;
         }
-        if feed.reading || next.0 >= durable || feed.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
+        if feed.reading || next.0 >= durable || feed.in_flight.len() >= BATCHES_IN_FLIGHT_MAX || !self.may_feed(peer, number) {
             return;
         }
         let fits = fresh.filter(|rows| {
@@ -344,7 +344,9 @@ impl Coop {
                 self.feed(peer, number, None);
             }
             None => {
-                feed.reading = true;
+                if let Some(feed) = self.feeds.get_mut(&key) {
+                    feed.reading = true;
+                }
                 let from = next;
                 let read = Read::Entries { room: number, from, rows_max: BATCH_ENTRIES_MAX, bytes_max: BATCH_BYTES_MAX };
                 self.read(Reader::Follower { peer: peer.clone(), room: number, from }, read);
@@ -477,7 +479,7 @@ impl Coop {
         if let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) {
             feed.in_flight.retain(|end| *end > size);
         }
-        self.feed(peer, number, None);
+        self.pass_turn(peer, number);
     }
 }
 

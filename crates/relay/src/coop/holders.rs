@@ -156,6 +156,20 @@ impl Coop {
         }
     }
 
+    pub(super) fn tick_settling(&mut self) {
+        if self.settle_until.take_if(|until| *until <= self.now).is_some() {
+            let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
+            for number in rooms {
+                let Some(room) = self.rooms.get_mut(&number).filter(|room| !room.is_restored()) else { continue };
+                let was_settled = room.is_settled();
+                room.end_wait();
+                if !was_settled && room.is_settled() {
+                    self.settled(number);
+                }
+            }
+        }
+    }
+
     /// This co-op has compared a room with the others since its start: it says what it holds, and a hub goes on ordering.
     pub(super) fn settled(&mut self, number: RoomNumber) {
         self.restored_settled(number);

@@ -45,6 +45,7 @@ impl Coop {
         if self.links_up.get(&peer) == Some(&connection) {
             self.links_up.remove(&peer);
             self.feeds.retain(|(name, _), _| *name != peer);
+            self.turns.forget(&peer);
             let rooms = self.rooms_of_hub(&peer);
             self.outbox.link_lost(&rooms);
             self.note_link(&peer, false);
@@ -186,6 +187,7 @@ impl Coop {
             self.effects.push_back(Effect::CloseLink { connection: older });
             self.links.remove(&older);
             self.feeds.retain(|(name, _), _| *name != peer.name);
+            self.turns.forget(&peer.name);
         }
         self.note_link(&peer.name, true);
         tracing::info!(neighbour = %peer.name, "link up");

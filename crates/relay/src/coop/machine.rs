@@ -20,9 +20,10 @@ use super::elections::Elections;
 use super::feed::Feed;
 use super::outbox::Outbox;
 use super::rebuild::Rebuild;
-use super::status::Behind;
-use super::types::{Boot, Effect, Input, Read, Secrets};
 use super::standstill::Standstill;
+use super::status::Behind;
+use super::turns::Turns;
+use super::types::{Boot, Effect, Input, Read, Secrets};
 use super::waiting::{After, Reader};
 use crate::room::Room;
 use crate::session::Session;
@@ -63,6 +64,7 @@ pub struct Coop {
     pub(super) links: BTreeMap<ConnectionId, Link>,
     pub(super) links_up: BTreeMap<CoopName, ConnectionId>,
     pub(super) feeds: BTreeMap<(CoopName, RoomNumber), Feed>,
+    pub(super) turns: Turns,
     /// Requests of sessions that a neighbour is to answer.
     pub(super) relayed: BTreeMap<RequestId, (ConnectionId, RequestId, Millis)>,
     pub(super) next_relayed: RequestId,
@@ -78,7 +80,7 @@ pub struct Coop {
     /// Which holder a room is taken from now.
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
     /// Until then hubs wait for their mirrors after this start.
-    settle_until: Option<Millis>,
+    pub(super) settle_until: Option<Millis>,
     /// How often its store was put back from a backup, in seconds of its wall's clock; and until when those of its rooms that
     /// nobody else votes in wait for mirrors.
     pub(super) incarnation: u64,
@@ -139,6 +141,7 @@ impl Coop {
             links: BTreeMap::new(),
             links_up: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            turns: Turns::default(),
             relayed: BTreeMap::new(),
             next_relayed: 1,
             resubmit_at: None,
@@ -356,20 +359,6 @@ impl Coop {
             self.resubmit_at = None;
             let rooms: Vec<RoomNumber> = self.outbox.rooms_with_pending().collect();
             rooms.into_iter().for_each(|room| self.forward(room));
-        }
-    }
-
-    fn tick_settling(&mut self) {
-        if self.settle_until.take_if(|until| *until <= self.now).is_some() {
-            let rooms: Vec<RoomNumber> = self.rooms.keys().copied().collect();
-            for number in rooms {
-                let Some(room) = self.rooms.get_mut(&number).filter(|room| !room.is_restored()) else { continue };
-                let was_settled = room.is_settled();
-                room.end_wait();
-                if !was_settled && room.is_settled() {
-                    self.settled(number);
-                }
-            }
         }
     }
 

@@ -29,6 +29,7 @@ mod rivals;
 mod standstill;
 pub mod status;
 pub mod steward;
+mod turns;
 mod types;
 mod waiting;
 

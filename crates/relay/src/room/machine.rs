@@ -481,24 +481,4 @@ impl Room {
     pub fn mark(&mut self, size: u64, mark: Mark, key: &PublicKey) -> Result<Option<&Attestation>, CheckpointError> {
         self.ledger.mark(size, mark, key)
     }
-
-    /// How much of the log is certified by the room's voters.
-    pub fn certified_size(&self) -> u64 {
-        let Some(log) = &self.log else { return 0 };
-        let held: Vec<(CoopName, u64)> = self.ledger.held().map(|(name, size)| (name.clone(), size)).collect();
-        log.electorate().certified_size(&held)
-    }
-
-    /// A checkpoint with marks that certify everything up to the last commit.
-    pub fn certificate_of_last_commit(&self) -> Option<&Attestation> {
-        let log = self.log.as_ref()?;
-        let voters = log.electorate();
-        let sizes = log.last_commit.0 + 1..=self.durable;
-        self.ledger.newest(|recent| sizes.contains(&recent.checkpoint.size) && voters.seats(recent.holders()))
-    }
-
-    /// A checkpoint for whoever waits for one.
-    pub fn attestation(&self, size: u64, held: usize) -> Option<&Attestation> {
-        self.ledger.find(size, self.durable, held)
-    }
 }

@@ -1,5 +1,6 @@
 //! One room at this co-op, as its hub or as a mirror: two roles of one machine.
 
+mod certified;
 pub mod ledger;
 pub mod log;
 pub mod machine;
