@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use kith_federation::link::driver::Outgoing;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
 use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};

@@ -1,7 +1,6 @@
 //! How much of a room's log is certified, and what shows it.
 
 use kith_protocol::ids::CoopName;
-use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::Attestation;
 
 use super::machine::Room;
