@@ -268,7 +268,7 @@ async fn greet(port: u16, root: &SecretKey, name: &str, link_seed: u8, versions:
     let link_key = PublicKey(identity.public_key());
     let certificate = LinkCertificate::issue(root, &coop, &link_key, UnixSeconds(1 << 40));
     let Opened { outgoing, mut incoming, .. } = dial(&format!("127.0.0.1:{port}"), &identity).await.unwrap();
-    outgoing.send(encode_link(&LinkFrame::Hello { versions, coop, certificate, successions: Vec::new(), incarnation: 0 })).await.unwrap();
+    assert!(outgoing.push(encode_link(&LinkFrame::Hello { versions, coop, certificate, successions: Vec::new(), incarnation: 0 })));
     let mut heard = Vec::new();
     while let Some(Incoming::Frame(bytes)) = incoming.recv().await {
         heard.push(decode_link(bytes).unwrap());
