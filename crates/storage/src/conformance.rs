@@ -18,8 +18,8 @@ use kith_protocol::log::merkle::{
 };
 
 pub use cuts::{
-    a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state, restores_are_counted_and_mark_every_room,
-    unknown_rooms_are_empty, votes_and_proofs_stay,
+    a_cleared_log_begins_again, a_cut_is_within_the_log, a_dropped_room_leaves_nothing, a_log_is_cut_with_its_state,
+    restores_are_counted_and_mark_every_room, unknown_rooms_are_empty, votes_and_proofs_stay,
 };
 
 use crate::{Append, DeviceRow, LogRow, MembershipRow, NeighbourRow, Result, RoomRow, RoomState, Store, StoreError, Write};
@@ -44,6 +44,7 @@ macro_rules! conformance {
             votes_and_proofs_stay,
             restores_are_counted_and_mark_every_room,
             a_dropped_room_leaves_nothing,
+            a_cleared_log_begins_again,
             several_rooms_grow_in_one_commit,
             unknown_rooms_are_empty,
             pending_entries_keep_their_order,

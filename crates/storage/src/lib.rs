@@ -94,6 +94,11 @@ pub enum Write {
         number: RoomNumber,
     },
     Append(Append),
+    /// Takes a room's whole log away, with its state and its marks: it is damaged, and comes again from elsewhere. Its number,
+    /// cursors, votes, proofs and what is pending stay.
+    ClearLog {
+        room: RoomNumber,
+    },
     /// Takes the end of a room's log away: what was never certified, and a newer term goes on before it.
     Truncate(Truncate),
     /// This co-op's newest vote for a hub of the room. Durable before it is sent.

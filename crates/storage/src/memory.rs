@@ -70,6 +70,7 @@ pub(crate) fn check_sizes(write: &Write) -> Result<()> {
         | Write::PutMembership(_)
         | Write::SetCursor { .. }
         | Write::ResetCursor { .. }
+        | Write::ClearLog { .. }
         | Write::BeginIncarnation { .. }
         | Write::PutRefilled { .. } => true,
     };
@@ -150,9 +151,21 @@ impl Memory {
         Self::default()
     }
 
+    /// What a bad disk does to the rows of a room. For tests.
+    pub fn spoil(&self, room: RoomNumber, how: impl FnOnce(&mut Vec<LogRow>)) {
+        how(self.disk().logs.entry(room).or_default());
+    }
+
     /// A deep copy: what a restart would find if the process died now.
     pub fn fork(&self) -> Self {
         Self { disk: Mutex::new(self.disk().clone()) }
+    }
+
+    /// What a bad disk does to a room's state. For tests.
+    pub fn spoil_state(&self, room: RoomNumber, how: impl FnOnce(&mut RoomState)) {
+        if let Some(room) = self.disk().tables.rooms.get_mut(&room) {
+            how(&mut room.state);
+        }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -167,6 +180,7 @@ impl Tables {
             Write::DropRoom { number } => changes.push(self.drop_room(number)?),
             Write::Append(append) => changes.push(self.append(append)?),
             Write::Truncate(truncate) => changes.push(self.truncate(truncate)?),
+            Write::ClearLog { room } => changes.push(self.clear_log(room)?),
             Write::PutProof { room, proof } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.proof = Some(proof),
             Write::PutVote { room, vote } => self.rooms.get_mut(&room).ok_or(UNKNOWN_ROOM)?.state.vote = Some(vote),
             Write::PutMarked { room, attestation } => {
@@ -221,6 +235,14 @@ impl Tables {
         self.pending.remove(&number);
         // The number may come to mean another room.
         self.cursors.retain(|(_, room), _| *room != number);
+        Ok(Change::Truncate(number, Seq(0)))
+    }
+
+    fn clear_log(&mut self, number: RoomNumber) -> Result<Change> {
+        let room = self.rooms.get_mut(&number).ok_or(UNKNOWN_ROOM)?;
+        room.size = Seq(0);
+        let RoomState { vote, proof, is_restored, .. } = std::mem::take(&mut room.state);
+        room.state = RoomState { vote, proof, is_restored, ..RoomState::default() };
         Ok(Change::Truncate(number, Seq(0)))
     }
 

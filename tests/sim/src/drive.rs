@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kith_client::core::Event as Told;
 use kith_protocol::codec::{Encoding, encode_to_server};
 use kith_protocol::ids::{ConnectionId, RoomNumber, Seq};
-use kith_relay::coop::{Effect, Input};
+use kith_relay::coop::{Effect, Input, Read};
 use kith_storage::fault::{Fault, Faulty};
 use kith_storage::{StoreError, Write};
 
@@ -53,8 +53,11 @@ impl World {
             }
             Effect::ToLink { connection, bytes } => self.send_over_link(coop, connection, bytes),
             Effect::Read { id, read } => {
+                // What everybody reads now and then takes nothing from the dice.
+                let is_scrub = matches!(read, Read::Scrub { .. });
                 let result = self.coops[coop].read(read);
-                let (delay, life) = (self.dice.between(1, 5), self.coops[coop].life);
+                let delay = if is_scrub { 3 } else { self.dice.between(1, 5) };
+                let life = self.coops[coop].life;
                 self.clock.after(delay, Event::Input { coop, life, input: Box::new(Input::ReadDone { id, result }) });
             }
             Effect::LinkKnown { .. } | Effect::LinkUp { .. } | Effect::Steward { .. } | Effect::NeighboursChanged => {}

@@ -18,7 +18,8 @@ fn is_own(write: &Write) -> bool {
         | Write::PutInvite { .. }
         | Write::PutNeighbour(_)
         | Write::BeginIncarnation { .. } => true,
-        Write::Append(_)
+        Write::ClearLog { .. }
+        | Write::Append(_)
         | Write::Truncate(_)
         | Write::PutVote { .. }
         | Write::PutProof { .. }

@@ -80,6 +80,7 @@ fn stored(write: &Write) -> Vec<&[u8]> {
         | Write::PutMembership(_)
         | Write::SetCursor { .. }
         | Write::ResetCursor { .. }
+        | Write::ClearLog { .. }
         | Write::BeginIncarnation { .. }
         | Write::PutRefilled { .. } => Vec::new(),
     }
@@ -110,6 +111,13 @@ impl Witness {
                 }
                 Write::Append(append) => self.append(at, coops, append, lines)?,
                 Write::Truncate(cut) => self.cut(at, cut, lines)?,
+                Write::ClearLog { room } => {
+                    if let Some(id) = self.rooms.get(&(at, *room)).copied() {
+                        lines.push(format!("  {} is cleared", short(&id)));
+                        self.copies.remove(&(at, id));
+                        self.dropped.insert((at, id));
+                    }
+                }
                 Write::PutVote { room, vote } => self.vote(at, *room, vote, lines)?,
                 Write::PutMarked { room, attestation } => {
                     let Some(id) = self.rooms.get(&(at, *room)).copied() else { continue };

@@ -136,6 +136,8 @@ pub struct StatusView {
     pub neighbours: Vec<NeighbourStatusView>,
     pub rooms: Vec<RoomStatusView>,
     pub frozen: Vec<FrozenView>,
+    /// Rooms whose rows are lost or damaged on this disk, until they have come again from another co-op.
+    pub damaged: Vec<String>,
 }
 
 /// A room in which somebody broke their word.
@@ -330,6 +332,7 @@ fn status_view(status: Status, running: bool) -> StatusView {
         uptime_s: status.uptime_s,
         neighbours: status.neighbours.into_iter().map(neighbour).collect(),
         frozen: status.rooms.iter().filter_map(frozen).collect(),
+        damaged: status.damaged.iter().map(|room| to_hex(&room.0)).collect(),
         rooms: status.rooms.into_iter().map(room).collect(),
     }
 }

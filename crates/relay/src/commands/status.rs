@@ -45,6 +45,9 @@ fn render(status: &StatusView) -> String {
     for room in status.rooms.iter().filter(|room| room.refilling) {
         text += &format!("! {:.8} waits for other co-ops' copies: this one was put back from a backup\n", room.room);
     }
+    for room in &status.damaged {
+        text += &format!("! {room:.8} is damaged on this disk. It comes again from another co-op that has it, if there is one\n");
+    }
     for frozen in &status.frozen {
         text += &format!("! {:.8} is frozen: {}. kithd proof save … {:.8} FILE writes the proof\n", frozen.room, frozen.why, frozen.room);
     }
@@ -161,6 +164,7 @@ mod tests {
             neighbours: vec![neighbour("birch.test", true, 0), neighbour("a-longer-name.test", false, 3)],
             rooms: vec![room],
             frozen: vec![FrozenView { room: "ab".repeat(32), by: "alder.test".to_owned(), why: "it did".to_owned(), proof: String::new() }],
+            damaged: vec!["cd".repeat(32)],
         };
         let expected = "\
 alder.test  kithd 0.1.0  up for 2 h
@@ -176,6 +180,7 @@ a-longer-name.test  due for review  down  2026-11-23T00:00:00Z  3 (5 min)  0    
 ROOM        ROLE  HUB         SIZE  TERM  CERTIFIED  PENDING  HELD
 1 abababab  hub   alder.test  12    1     12         0        alder.test 12, birch.test 9
 ! abababab waits for other co-ops' copies: this one was put back from a backup
+! cdcdcdcd is damaged on this disk. It comes again from another co-op that has it, if there is one
 ! abababab is frozen: it did. kithd proof save … abababab FILE writes the proof
 ";
         assert_eq!(render(&status), expected);

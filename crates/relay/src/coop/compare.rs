@@ -67,7 +67,8 @@ impl Coop {
     pub(super) fn fork_read(&mut self, number: RoomNumber, theirs: &Attestation, longer: &Attestation, root: Hash, proof: Vec<Hash>) {
         if let Some(room) = self.rooms.get(&number) {
             let proof = room.fork(theirs, longer, root, proof);
-            self.freeze(number, proof);
+            // Both words are the hub's: what does not prove that it lied is not what it signed.
+            if proof.verify().is_ok() { self.freeze(number, proof) } else { self.found_damaged(number) }
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kith_federation::link::driver::Outgoing;
 use kith_protocol::ids::{ConnectionId, CoopName, Millis, UnixSeconds};
-use kith_protocol::limits::{DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
+use kith_protocol::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, DRAIN_MS_MAX, INPUTS_PER_ROUND_MAX, INPUTS_QUEUED_MAX};
 use kith_protocol::log::merkle::{NodeId, consistency_proof, nodes_for_consistency, nodes_for_frontier};
 use kith_storage::{Store, StoreError, Write};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -84,13 +84,12 @@ pub async fn boot(store: &dyn Store, me: &CoopName) -> anyhow::Result<Boot> {
     let (mut rooms, mut damaged) = (Vec::new(), Vec::new());
     for row in store.rooms().await? {
         let state = store.room_state(row.number).await?;
-        let (number, id) = (row.number, row.id);
-        match Room::restore(row, me.clone(), &state) {
+        match Room::restore(row.clone(), me.clone(), &state) {
             Ok(room) => rooms.push(room),
             // One damaged room does not keep the others from their members.
             Err(error) => {
                 tracing::error!(%error, "a room is left out");
-                damaged.push((number, id));
+                damaged.push((row, state.is_restored));
             }
         }
     }
@@ -114,6 +113,7 @@ pub async fn read(store: &dyn Store, read: Read) -> ReadResult {
     let result = match read {
         Read::Cursors { device } => store.cursors(device).await.map(ReadResult::Cursors),
         Read::Entries { room, from, rows_max, bytes_max } => store.entries(room, from, rows_max, bytes_max).await.map(ReadResult::Entries),
+        Read::Scrub { room, from } => store.entries(room, from, BATCH_ENTRIES_MAX, BATCH_BYTES_MAX).await.map(ReadResult::Entries),
         Read::Headers { room, from, max } => store.headers(room, from, max).await.map(ReadResult::Headers),
         Read::Frontier { room, size } => store.nodes(room, nodes_for_frontier(size)).await.map(ReadResult::Frontier),
         Read::Proof { room, old, new } => {
@@ -127,7 +127,7 @@ pub async fn read(store: &dyn Store, read: Read) -> ReadResult {
     };
     result.unwrap_or_else(|error| {
         tracing::error!(%error, "a read failed");
-        ReadResult::Failed
+        if matches!(error, StoreError::Damaged(_)) { ReadResult::Damaged } else { ReadResult::Failed }
     })
 }
 

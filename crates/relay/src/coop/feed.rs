@@ -16,6 +16,7 @@ use kith_protocol::member::ToMember;
 use kith_storage::LogRow;
 
 use super::machine::Coop;
+use super::repair::parse_rows;
 use super::types::{Effect, Read};
 use super::waiting::Reader;
 use crate::room::{Committed, Extent, Room};
@@ -26,13 +27,11 @@ use crate::session::Subscription;
 pub struct Feed {
     /// The log as far as it has been sent: its root goes out with each batch. `None` while it is being read.
     pub sent: Option<Frontier>,
+    /// Where it was asked for last.
+    pub from: u64,
     pub reading: bool,
     /// Ends of the batches that it has not attested yet.
     pub in_flight: VecDeque<u64>,
-}
-
-fn parse_rows(rows: Vec<LogRow>) -> Option<Vec<(Header, LogRow)>> {
-    rows.into_iter().map(|row| Header::decode(&row.header).ok().map(|header| (header, row))).collect()
 }
 
 fn bodies(rows: &[(Header, LogRow)]) -> Vec<(Header, Bytes)> {
@@ -209,9 +208,9 @@ impl Coop {
         if subscription.next != from || subscription.lagging {
             return self.read_on(connection, number);
         }
-        let parsed = parse_rows(rows).filter(|rows| !rows.is_empty());
-        let Some(rows) = parsed else {
-            tracing::error!(room = number.0, seq = from.0, "the log has a damaged row");
+        let id = self.rooms.get(&number).map_or(RoomId([0; 32]), |room| room.id);
+        let Some(rows) = parse_rows(&id, from, rows).filter(|rows| !rows.is_empty()) else {
+            self.found_damaged(number);
             self.refuse(connection, Code::Internal, "this room's log is damaged here", 0);
             return self.close_member(connection);
         };
@@ -358,7 +357,8 @@ impl Coop {
         let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
         feed.reading = false;
         let is_next = feed.sent.as_ref().is_some_and(|sent| sent.size() == from.0);
-        match parse_rows(rows).filter(|rows| !rows.is_empty()) {
+        let id = self.rooms.get(&number).map_or(RoomId([0; 32]), |room| room.id);
+        match parse_rows(&id, from, rows).filter(|rows| !rows.is_empty()) {
             Some(rows) if is_next => {
                 let end = self.end_for(number, peer);
                 let one_term = rows.iter().take_while(|(header, _)| header.term == rows[0].0.term && header.seq.0 < end).count();
@@ -366,7 +366,7 @@ impl Coop {
                 self.feed(peer, number, None);
             }
             Some(_) => self.feed(peer, number, None),
-            None => tracing::error!(room = number.0, seq = from.0, "the log has a damaged row; a mirror cannot be fed"),
+            None => self.found_damaged(number),
         }
     }
 
@@ -458,7 +458,7 @@ impl Coop {
         }
         let sent = (from.0 == 0).then(Frontier::default);
         let is_ready = sent.is_some();
-        self.feeds.insert((peer.clone(), number), Feed { sent, reading: !is_ready, in_flight: VecDeque::new() });
+        self.feeds.insert((peer.clone(), number), Feed { sent, from: from.0, reading: !is_ready, in_flight: VecDeque::new() });
         if is_ready {
             return self.feed(peer, number, None);
         }
@@ -467,7 +467,9 @@ impl Coop {
     }
 
     pub(super) fn follower_frontier_read(&mut self, peer: &CoopName, number: RoomNumber, size: u64, nodes: Vec<Option<Hash>>) {
-        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)) else { return };
+        // It may have asked again from elsewhere meanwhile.
+        let is_wanted = |feed: &&mut Feed| feed.sent.is_none() && feed.from == size;
+        let Some(feed) = self.feeds.get_mut(&(peer.clone(), number)).filter(is_wanted) else { return };
         let nodes: Option<Vec<Hash>> = nodes.into_iter().collect();
         feed.reading = false;
         feed.sent = nodes.and_then(|nodes| Frontier::from_parts(size, nodes).ok());

@@ -120,6 +120,9 @@ impl Coop {
     /// A holder says how far it has a room. `word`: what the room's hub signed of that.
     pub(super) fn status_came(&mut self, peer: &CoopName, id: &RoomId, theirs: Extent, word: Option<&Attestation>) {
         let Extent { term, size, .. } = theirs;
+        if self.repair_from(peer, id, theirs) {
+            return;
+        }
         let Some(number) = self.room_numbers.get(id).copied() else { return };
         if let Some(room) = self.rooms.get_mut(&number).filter(|room| room.log().is_none()) {
             // A member of ours is joining: what it says is how far the log will go.

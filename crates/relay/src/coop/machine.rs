@@ -13,13 +13,14 @@ use kith_protocol::ids::{
 use kith_protocol::limits::{BACKLOG_MAX, RESTORED_WAIT_MS, SETTLE_MS};
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::member::{Refused, RequestId, ToMember};
-use kith_storage::{DeviceRow, Write};
+use kith_storage::{DeviceRow, RoomRow, Write};
 
 use super::agreements::NeighbourTable;
 use super::elections::Elections;
 use super::feed::Feed;
 use super::outbox::Outbox;
 use super::rebuild::Rebuild;
+use super::scrub::Scrub;
 use super::standstill::Standstill;
 use super::status::Behind;
 use super::turns::Turns;
@@ -88,6 +89,9 @@ pub struct Coop {
     pub(super) elections: Elections,
     pub(super) standstill: Standstill,
     pub(super) rebuilds: BTreeMap<RoomNumber, Rebuild>,
+    /// Rooms that are damaged on this disk, until a holder has shown that it has them.
+    pub(super) damaged: BTreeMap<RoomNumber, RoomRow>,
+    pub(super) scrub: Scrub,
 
     pub(super) effects: VecDeque<Effect>,
     pub(super) writes: Vec<Write>,
@@ -136,6 +140,8 @@ impl Coop {
             elections: Elections::default(),
             standstill: Standstill::default(),
             rebuilds: BTreeMap::new(),
+            damaged: BTreeMap::new(),
+            scrub: Scrub::new(),
             neighbours: NeighbourTable::restore(boot.neighbours),
             behind: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -165,9 +171,11 @@ impl Coop {
             coop.room_numbers.insert(room.id, room.number);
             coop.rooms.insert(room.number, room);
         }
-        for (number, id) in boot.damaged {
-            coop.next_room = coop.next_room.max(number.0 + 1);
-            coop.room_numbers.insert(id, number);
+        let is_news = boot.damaged.iter().any(|(_, is_known)| !is_known);
+        for (row, _) in boot.damaged {
+            coop.next_room = coop.next_room.max(row.number.0 + 1);
+            coop.room_numbers.insert(row.id, row.number);
+            coop.damaged.insert(row.number, row);
         }
         for (room, rows) in boot.pending {
             coop.outbox.restore(room, rows);
@@ -180,6 +188,9 @@ impl Coop {
         }
         for row in boot.memberships {
             coop.note_membership(row.account, row.room, row.pseudonym);
+        }
+        if is_news {
+            coop.begin_incarnation();
         }
         coop.number_on();
         if coop.rooms.values().any(Room::is_restored) {
@@ -236,7 +247,8 @@ impl Coop {
         let relayed = self.relayed.values().map(|(_, _, deadline)| *deadline);
         let may_commit = self.in_flight.is_none() && !self.is_full();
         let lazy = self.lazy_since.filter(|_| may_commit).map(|since| Millis(since.0 + LAZY_WRITE_MS));
-        let elections = self.elections.poll_deadline().into_iter().chain(self.standstill.poll_deadline(self.now));
+        let elections =
+            self.elections.poll_deadline().into_iter().chain(self.standstill.poll_deadline(self.now)).chain(self.scrub.poll_deadline());
         let deadlines = sessions.chain(links).chain(relayed).chain(refollow).chain(lazy).chain(self.resubmit_at);
         deadlines.chain(self.settle_until).chain(self.restored_until).chain(elections).chain(self.full_deadline()).min()
     }
@@ -312,6 +324,7 @@ impl Coop {
             }
             After::Agreement { name } => self.show_agreement(&name),
             After::Restored => self.announce_incarnation(),
+            After::Repair { room, peer } => self.repair(room, &peer),
             After::Pending { room, id } => {
                 self.outbox.durable(room, &id);
                 self.deliver_one(room, &id);
@@ -349,6 +362,7 @@ impl Coop {
             self.close_member(connection);
         }
         self.tick_links();
+        self.tick_scrub();
         self.tick_standstill();
         self.tick_elections();
         self.tick_settling();

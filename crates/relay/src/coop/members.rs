@@ -259,7 +259,7 @@ impl Coop {
     }
 
     fn take_entry(&mut self, connection: ConnectionId, identity: Identity, send: Send) -> Result<(), No> {
-        let room = self.rooms.get(&send.room).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
+        let room = self.rooms.get(&send.room).ok_or_else(|| self.unless_restored(send.room, no(Code::NoSuchRoom, "no such room")))?;
         let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_own_member(who));
         let sender = sender.ok_or_else(|| self.unless_restored(send.room, no(Code::NoSuchRoom, "no such room")))?;
         if !matches!(send.kind, Kind::Message | Kind::Commit | Kind::Leave) {

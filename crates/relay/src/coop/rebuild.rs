@@ -15,6 +15,7 @@ use kith_storage::{LogRow, Write};
 
 use super::machine::Coop;
 use super::outbox;
+use super::repair::parse_rows;
 use super::types::Read;
 use super::waiting::{After, Reader};
 use crate::room::log::Log;
@@ -72,11 +73,10 @@ impl Coop {
         let next = Seq(from.0 + rows.len() as u64);
         let Some(room) = self.rooms.get(&number) else { return };
         let (id, end) = (room.id, room.durable());
-        for row in rows {
-            let Ok(header) = Header::decode(&row.header) else {
-                tracing::error!(room = number.0, seq = from.0, "the log has a damaged row and cannot be rebuilt");
-                return self.refollow_later(number);
-            };
+        let Some(rows) = parse_rows(&id, from, rows) else {
+            return self.found_damaged(number);
+        };
+        for (header, row) in rows {
             if header.seq.0 >= rebuild.until.checkpoint.size {
                 rebuild.cut.push((header, row));
             } else if let Some(log) = &mut rebuild.log {

@@ -93,10 +93,9 @@ impl Coop {
     /// the device itself.
     pub(super) fn unless_restored(&self, number: RoomNumber, no: No) -> No {
         match self.rooms.get(&number) {
-            Some(room) if room.is_restored() => {
-                (Code::Busy, "your co-op was put back from a backup, and asks its neighbours for what it lacks".to_owned())
-            }
-            _ => no,
+            Some(room) if !room.is_restored() => no,
+            None if !self.damaged.contains_key(&number) => no,
+            _ => (Code::Busy, "your co-op was put back from a backup, and asks its neighbours for what it lacks".to_owned()),
         }
     }
 

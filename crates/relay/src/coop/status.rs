@@ -22,6 +22,8 @@ pub struct Status {
     pub incarnation: u64,
     pub neighbours: Vec<NeighbourStatus>,
     pub rooms: Vec<RoomStatus>,
+    /// Rooms whose rows are lost or damaged on this disk.
+    pub damaged: Vec<RoomId>,
 }
 
 #[derive(Debug, Clone)]
@@ -134,6 +136,7 @@ impl Coop {
             incarnation: self.incarnation,
             neighbours: neighbours.collect(),
             rooms: rooms.collect(),
+            damaged: self.damaged.values().map(|row| row.id).collect(),
         }
     }
 }

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use kith_protocol::agreement::RootSuccession;
 use kith_protocol::codec::{DecodeError, Encoding};
-use kith_protocol::ids::{ConnectionId, Coop, CoopName, DeviceHandle, Hash, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{ConnectionId, Coop, CoopName, DeviceHandle, Hash, PublicKey, RoomNumber, Seq};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::member::ToServer;
 use kith_protocol::sign::SecretKey;
-use kith_storage::{DeviceRow, LogRow, MembershipRow, NeighbourRow};
+use kith_storage::{DeviceRow, LogRow, MembershipRow, NeighbourRow, RoomRow};
 
 use super::steward;
 use crate::room::Room;
@@ -53,8 +53,9 @@ impl Secrets {
 #[derive(Debug, Default)]
 pub struct Boot {
     pub rooms: Vec<Room>,
-    /// Rooms whose stored state is damaged: nobody is served them, and their numbers are not used again.
-    pub damaged: Vec<(RoomNumber, RoomId)>,
+    /// Rooms whose stored state is damaged: nobody is served them before they have come again from elsewhere. `true`: they are
+    /// known to lack something.
+    pub damaged: Vec<(RoomRow, bool)>,
     pub pending: Vec<(RoomNumber, Vec<(kith_protocol::ids::EntryId, Bytes)>)>,
     pub invites: Vec<(PublicKey, u32)>,
     pub devices: Vec<DeviceRow>,
@@ -178,6 +179,11 @@ pub enum Read {
         rows_max: usize,
         bytes_max: usize,
     },
+    /// Rows that are read to see whether they are what was written.
+    Scrub {
+        room: RoomNumber,
+        from: Seq,
+    },
     Headers {
         room: RoomNumber,
         from: Seq,
@@ -205,4 +211,6 @@ pub enum ReadResult {
     Proof(Vec<Hash>),
     /// The store failed; whoever asked is told to try again.
     Failed,
+    /// Rows are lost or damaged.
+    Damaged,
 }

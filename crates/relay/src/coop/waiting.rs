@@ -59,6 +59,11 @@ pub(super) enum After {
     },
     /// It is durable that this store was put back from a backup.
     Restored,
+    /// Nothing more of a damaged room is on its way to the disk: it may come again from that holder.
+    Repair {
+        room: RoomNumber,
+        peer: CoopName,
+    },
     /// A cut log is durable.
     Rebuilt {
         room: RoomNumber,
@@ -88,8 +93,26 @@ pub(super) enum Reader {
     FollowerFrontier { peer: CoopName, room: RoomNumber, size: u64 },
     FollowerProof { peer: CoopName, room: RoomNumber, rows: Vec<(Header, LogRow)>, attestation: Box<Attestation> },
     Rebuild { room: RoomNumber, from: Seq },
+    Scrub { room: RoomNumber, from: Seq },
     Compare { room: RoomNumber, theirs: Box<Attestation> },
     Fork { room: RoomNumber, theirs: Box<Attestation>, longer: Box<Attestation>, root: Hash },
+}
+
+impl Reader {
+    /// Whose rows it reads.
+    fn room(&self) -> Option<RoomNumber> {
+        match self {
+            Self::Cursors { .. } | Self::Headers { .. } => None,
+            Self::Page { room, .. }
+            | Self::Follower { room, .. }
+            | Self::FollowerFrontier { room, .. }
+            | Self::FollowerProof { room, .. }
+            | Self::Rebuild { room, .. }
+            | Self::Scrub { room, .. }
+            | Self::Compare { room, .. }
+            | Self::Fork { room, .. } => Some(*room),
+        }
+    }
 }
 
 impl Coop {
@@ -101,7 +124,11 @@ impl Coop {
     }
 
     pub(super) fn read_done(&mut self, id: u64, result: ReadResult) {
-        match (self.readers.remove(&id), result) {
+        let reader = self.readers.remove(&id);
+        if let (Some(room), ReadResult::Damaged) = (reader.as_ref().and_then(Reader::room), &result) {
+            self.found_damaged(room);
+        }
+        match (reader, result) {
             (Some(Reader::Cursors { connection }), ReadResult::Cursors(cursors)) => self.cursors_read(connection, cursors),
             (Some(Reader::Page { connection, room, from }), ReadResult::Entries(rows)) => {
                 self.page_read(connection, room, from, rows);
@@ -130,6 +157,8 @@ impl Coop {
                 self.end_rebuild(room);
                 self.refollow_later(room);
             }
+            (Some(Reader::Scrub { room, from }), ReadResult::Entries(rows)) => self.scrub_read(room, from, Some(rows)),
+            (Some(Reader::Scrub { room, from }), _) => self.scrub_read(room, from, None),
             (Some(Reader::Headers { connection, request, .. }), _) => {
                 self.refuse(connection, Code::Internal, "the log could not be read", request);
             }

@@ -27,6 +27,13 @@ impl Room {
         self.waits_for_mirrors = true;
     }
 
+    /// Its log is lost; what this co-op has voted, and what it knows to be proved, is not.
+    pub fn keep_words(&mut self, lost: Room) {
+        self.vote = lost.vote;
+        self.proof = lost.proof;
+        self.fence = self.fence.max(self.vote.as_ref().map_or(Term(0), |vote| vote.term));
+    }
+
     /// It lacks nothing any longer that others know of.
     pub fn refilled(&mut self) {
         self.is_restored = false;

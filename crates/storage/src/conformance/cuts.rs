@@ -112,6 +112,29 @@ pub async fn restores_are_counted_and_mark_every_room(store: &impl Store) {
     assert_eq!((restored(1).await, restored(4).await), (false, true));
 }
 
+/// Rows and state are gone; what was voted, what is pending and where devices read on is not. The log comes again.
+pub async fn a_cleared_log_begins_again(store: &impl Store) {
+    let (room, device) = (RoomNumber(1), DeviceHandle(1));
+    let (all, _) = grown(store, 5, text).await;
+    let keep = vec![
+        Write::PutVote { room, vote: text(1) },
+        Write::PutPending { room, id: entry_id(1), submission: text(2) },
+        Write::SetCursor { device, room, next: Seq(4) },
+        Write::PutMarked { room, attestation: text(3) },
+        Write::BeginIncarnation { number: 1 },
+    ];
+    store.commit(keep).await.expect("a list");
+    assert_misused(store, vec![Write::ClearLog { room: RoomNumber(9) }]).await;
+    store.commit(vec![Write::ClearLog { room }]).await.expect("a cleared log");
+    let state = store.room_state(room).await.expect("a state");
+    assert_eq!(state, RoomState { vote: Some(text(1)), is_restored: true, ..RoomState::default() });
+    assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), []);
+    assert_eq!(store.pending(room).await.expect("pending"), [(entry_id(1), text(2))]);
+    assert_eq!(store.cursors(device).await.expect("cursors"), [(room, Seq(4))]);
+    store.commit(vec![Write::ClearLog { room }, Write::Append(append(1, 0, all.clone()))]).await.expect("the log again");
+    assert_eq!(store.entries(room, Seq(0), 99, 9_999).await.expect("a page"), all);
+}
+
 /// The newest counts, whatever happens to the log.
 pub async fn votes_and_proofs_stay(store: &impl Store) {
     let room = RoomNumber(1);

@@ -30,6 +30,11 @@ const PUT_MARKED: &str = "INSERT INTO room_marks (room, attestation) SELECT numb
 /// Touches no row unless the log has as much.
 const TRUNCATE: &str = "UPDATE rooms SET size = ?2, snapshot = ?3, checkpoint = ?4 WHERE number = ?1 AND size >= ?2 AND ?2 > 0";
 const DROP_MARKED: &str = "DELETE FROM room_marks WHERE room = ?1";
+const CLEAR: [&str; 3] = [
+    "DELETE FROM entries WHERE room = ?1",
+    "DELETE FROM room_groups WHERE room = ?1",
+    "UPDATE rooms SET size = 0, snapshot = NULL, checkpoint = NULL WHERE number = ?1",
+];
 const PUT_VOTE: &str = "INSERT INTO room_votes (room, vote) SELECT number, ?2 FROM rooms WHERE number = ?1
     ON CONFLICT (room) DO UPDATE SET vote = excluded.vote";
 const PUT_PROOF: &str = "INSERT INTO room_proofs (room, proof) SELECT number, ?2 FROM rooms WHERE number = ?1
@@ -91,6 +96,15 @@ pub(super) async fn truncate(conn: &mut SqliteConnection, cut: &Truncate) -> Res
     sqlx::query(PUT_GROUP).bind(cut.room.0).bind(&cut.group[..]).execute(&mut *conn).await.map_err(on_write)?;
     sqlx::query(DROP_MARKED).bind(cut.room.0).execute(conn).await.map_err(on_write)?;
     Ok(())
+}
+
+pub(super) async fn clear_log(conn: &mut SqliteConnection, room: RoomNumber) -> Result<()> {
+    sqlx::query(DROP_MARKED).bind(room.0).execute(&mut *conn).await.map_err(on_write)?;
+    let mut cleared = 0;
+    for statement in CLEAR {
+        cleared = sqlx::query(statement).bind(room.0).execute(&mut *conn).await.map_err(on_write)?.rows_affected();
+    }
+    if cleared == 1 { Ok(()) } else { Err(UNKNOWN_ROOM) }
 }
 
 pub(super) async fn put_vote(conn: &mut SqliteConnection, room: RoomNumber, vote: &[u8]) -> Result<()> {

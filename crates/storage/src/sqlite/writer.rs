@@ -131,6 +131,10 @@ async fn apply(conn: &mut SqliteConnection, writes: impl IntoIterator<Item = &Wr
                 rooms::advance(conn, append, append_end(append)?).await?;
                 batch.push(append);
             }
+            Write::ClearLog { room } => {
+                std::mem::take(&mut batch).insert(conn).await?;
+                rooms::clear_log(conn, *room).await?;
+            }
             Write::Truncate(truncate) => {
                 // What came before it in the list has its place first.
                 std::mem::take(&mut batch).insert(conn).await?;
