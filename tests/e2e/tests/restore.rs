@@ -1,8 +1,12 @@
 //! A co-op that comes back with yesterday's disk.
 
 use std::process::Command;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use kith_e2e::{World, texts};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs").success());
@@ -43,4 +47,36 @@ fn fault_49_a_hub_restored_from_an_old_backup_is_refilled() {
     assert_eq!(there["neighbours"][0]["restored"], known["restored"], "the neighbour was told: {there}");
     let frozen = world.kith_lines("H2", &["rooms"]).remove(0);
     assert!(frozen["frozen"].is_null(), "it gave no place twice: {frozen}");
+}
+
+/// A table is gone from a mirror's database. It says so, fetches the room again from the hub, and serves it as before.
+#[test]
+fn fault_35_a_deleted_table_comes_again() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    for text in ["one", "two", "three"] {
+        world.kith("H2", &["say", &room, text, "--wait", "held"]);
+    }
+    world.coops[1].stop();
+    let database = world.coops[1].folder.join("kith.db");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let options = SqliteConnectOptions::from_str(database.to_str().unwrap()).unwrap();
+        let mut conn = options.foreign_keys(false).connect().await.unwrap();
+        sqlx::query("DROP TABLE entries").execute(&mut conn).await.unwrap();
+        conn.close().await.unwrap();
+    });
+    world.coops[1].start();
+    assert!(!world.try_kith("H2", &["verify", &room]).status.success(), "what is not there cannot be verified");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !world.try_kith("H2", &["verify", &room]).status.success() {
+        assert!(Instant::now() < until, "it never came again: {}", world.coops[1].kithd(&["status"]));
+    }
+    let status = world.coops[1].kithd_json(&["status"]);
+    assert_eq!((&status["damaged"], &status["rooms"][0]["refilling"]), (&serde_json::json!([]), &false.into()), "{status}");
+    assert!(status["restored"].is_string(), "a disk that lost rows may have lost anything");
+    world.kith("H2", &["say", &room, "four", "--wait", "held"]);
+    for home in ["H1", "H2"] {
+        let said: Vec<String> = texts(&world.kith_lines(home, &["read", &room])).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(said, ["one", "two", "three", "four"], "{home}");
+    }
 }

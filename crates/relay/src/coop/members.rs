@@ -458,7 +458,7 @@ impl Coop {
         if !self.may_read(identity.account, room) {
             return Err(no(Code::NoSuchRoom, "no such room"));
         }
-        self.read(Reader::Headers { connection, request, from }, Read::Headers { room, from, max: HEADERS_PAGE_MAX });
+        self.read(Reader::Headers { connection, request, room, from }, Read::Headers { room, from, max: HEADERS_PAGE_MAX });
         Ok(())
     }
 

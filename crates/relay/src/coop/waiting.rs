@@ -88,7 +88,7 @@ pub(super) enum After {
 pub(super) enum Reader {
     Cursors { connection: ConnectionId },
     Page { connection: ConnectionId, room: RoomNumber, from: Seq },
-    Headers { connection: ConnectionId, request: RequestId, from: Seq },
+    Headers { connection: ConnectionId, request: RequestId, room: RoomNumber, from: Seq },
     Follower { peer: CoopName, room: RoomNumber, from: Seq },
     FollowerFrontier { peer: CoopName, room: RoomNumber, size: u64 },
     FollowerProof { peer: CoopName, room: RoomNumber, rows: Vec<(Header, LogRow)>, attestation: Box<Attestation> },
@@ -102,8 +102,9 @@ impl Reader {
     /// Whose rows it reads.
     fn room(&self) -> Option<RoomNumber> {
         match self {
-            Self::Cursors { .. } | Self::Headers { .. } => None,
-            Self::Page { room, .. }
+            Self::Cursors { .. } => None,
+            Self::Headers { room, .. }
+            | Self::Page { room, .. }
             | Self::Follower { room, .. }
             | Self::FollowerFrontier { room, .. }
             | Self::FollowerProof { room, .. }
@@ -133,7 +134,7 @@ impl Coop {
             (Some(Reader::Page { connection, room, from }), ReadResult::Entries(rows)) => {
                 self.page_read(connection, room, from, rows);
             }
-            (Some(Reader::Headers { connection, request, from }), ReadResult::Headers(headers)) => {
+            (Some(Reader::Headers { connection, request, from, .. }), ReadResult::Headers(headers)) => {
                 self.reply(connection, &ToMember::Headers { request, first: from, headers });
             }
             (Some(Reader::Follower { peer, room, from }), ReadResult::Entries(rows)) => {

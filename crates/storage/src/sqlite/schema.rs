@@ -1,6 +1,6 @@
 //! The tables, as numbered migrations: each runs once, in order, and is never edited after a release.
 
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::error::{on_read, on_write};
 use crate::{Result, StoreError};
@@ -111,6 +111,8 @@ ALTER TABLE neighbours DROP COLUMN signature;
 
 const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT";
 const NEWEST_MIGRATION: &str = "SELECT coalesce(max(number), 0) FROM migrations";
+const OBJECTS: &str = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid";
+const OBJECT: &str = "SELECT count(*) FROM sqlite_master WHERE name = ?1";
 const PUT_MIGRATION: &str = "INSERT INTO migrations (number, name) VALUES (?1, ?2)";
 
 /// Brings the database to this program's schema, in one transaction. Refuses one that a newer program wrote, and
@@ -128,5 +130,23 @@ pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<()> {
         sqlx::raw_sql(*statements).execute(&mut *transaction).await.map_err(on_write)?;
         sqlx::query(PUT_MIGRATION).bind(number).bind(*name).execute(&mut *transaction).await.map_err(on_write)?;
     }
+    complete(&mut transaction).await?;
     transaction.commit().await.map_err(on_write)
+}
+
+/// A table or an index that is gone is made again, empty: what stood in it is lost rows like others.
+async fn complete(conn: &mut SqliteConnection) -> Result<()> {
+    let mut whole = SqliteConnection::connect("sqlite::memory:").await.map_err(on_read)?;
+    for (_, statements) in MIGRATIONS {
+        sqlx::raw_sql(*statements).execute(&mut whole).await.map_err(on_read)?;
+    }
+    for row in sqlx::query(OBJECTS).fetch_all(&mut whole).await.map_err(on_read)? {
+        let (name, statement): (String, String) = (row.try_get(0).map_err(on_read)?, row.try_get(1).map_err(on_read)?);
+        let known: i64 = sqlx::query_scalar(OBJECT).bind(&name).fetch_one(&mut *conn).await.map_err(on_read)?;
+        if known == 0 {
+            tracing::error!(name, "the database lacks a table or an index; it is made again");
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *conn).await.map_err(on_write)?;
+        }
+    }
+    whole.close().await.map_err(on_read)
 }

@@ -154,6 +154,22 @@ async fn a_hole_in_a_log_is_damage() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_gone_is_made_again() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.commit(vec![put_room(), append(&mut Frontier::default(), 4, 10), invite(1)]).await.unwrap();
+    store.close().await.unwrap();
+    place.run("DROP TABLE entries").await;
+    place.run("DROP INDEX pending_room_id").await;
+    let store = place.open().await;
+    let read = store.entries(RoomNumber(1), Seq(0), 9, 99).await;
+    assert!(matches!(&read, Err(StoreError::Damaged(_))) || read.unwrap().is_empty());
+    assert_eq!(store.invites().await.unwrap().len(), 1, "what is there stays");
+    store.commit(vec![Write::ClearLog { room: RoomNumber(1) }, append(&mut Frontier::default(), 4, 10)]).await.unwrap();
+    assert_eq!(store.entries(RoomNumber(1), Seq(0), 9, 9_999).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
 async fn a_node_is_one_look_up_in_the_index() {
     let place = Place::new();
     let store = place.open().await;
