@@ -22,13 +22,15 @@ const NONCE: [u8; 32] = [9; 32];
 pub struct Stand {
     pub coop: Coop,
     pub now: Millis,
+    /// Reads of its store so far.
+    pub reads: u64,
     connections: u64,
 }
 
 impl Stand {
     /// The co-op starts from what is durable.
     pub fn new(coop: Coop) -> Self {
-        let mut stand = Self { coop, now: Millis(0), connections: 1_000 };
+        let mut stand = Self { coop, now: Millis(0), reads: 0, connections: 1_000 };
         stand.restart();
         stand
     }
@@ -57,7 +59,10 @@ impl Stand {
             let writes = machine.poll_commit();
             for effect in effects {
                 match effect {
-                    Effect::Read { id, read } => inputs.push(Input::ReadDone { id, result: self.coop.read(read) }),
+                    Effect::Read { id, read } => {
+                        self.reads += 1;
+                        inputs.push(Input::ReadDone { id, result: self.coop.read(read) });
+                    }
                     effect => said.push(effect),
                 }
             }

@@ -1,7 +1,9 @@
 //! Rows that a disk lost or changed: it is found and said, and the room comes again from whoever has it.
 
 use bytes::Bytes;
-use kith_protocol::ids::RoomId;
+use kith_protocol::ids::{Millis, RoomId};
+use kith_relay::coop::Input;
+use kith_sim::stand::Stand;
 use kith_sim::{Plan, World, hub_of};
 use kith_storage::LogRow;
 
@@ -107,5 +109,23 @@ fn a_room_that_cannot_be_opened_comes_again() {
         talk(&mut world);
         world.go_on(3_000).unwrap();
         world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+    }
+}
+
+/// It reads through its rooms once, and is done with that for a week.
+#[test]
+fn rooms_are_read_through_once_a_week() {
+    let mut world = World::begun(7, Plan { rooms: 3, rough_ms: 0, ..Plan::PAIR }).unwrap();
+    let mut stand = Stand::new(world.coops.remove(0));
+    let rooms = stand.coop.machine.as_ref().unwrap().rooms().count();
+    let week = 7 * 24 * 3_600_000;
+    for round in [0, week] {
+        let begun = stand.reads;
+        stand.now = Millis(round);
+        while let Some(at) = stand.coop.machine.as_ref().unwrap().poll_deadline().filter(|at| at.0 < round + 90_000) {
+            stand.now = stand.now.max(at);
+            stand.tell(Input::Tick);
+        }
+        assert_eq!(stand.reads - begun, rooms as u64, "a page for each room, at {round}");
     }
 }

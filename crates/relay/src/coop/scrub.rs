@@ -30,14 +30,15 @@ struct Under {
 
 #[derive(Debug)]
 pub struct Scrub {
-    rooms: VecDeque<RoomNumber>,
+    /// What is left of this round. `None`: the next one has not begun.
+    rooms: Option<VecDeque<RoomNumber>>,
     under: Option<Under>,
     at: Option<Millis>,
 }
 
 impl Scrub {
     pub fn new() -> Self {
-        Self { rooms: VecDeque::new(), under: None, at: Some(Millis(FIRST_MS)) }
+        Self { rooms: None, under: None, at: Some(Millis(FIRST_MS)) }
     }
 
     pub fn poll_deadline(&self) -> Option<Millis> {
@@ -50,11 +51,9 @@ impl Coop {
         if self.scrub.at.take_if(|at| *at <= self.now).is_none() {
             return;
         }
-        if self.scrub.under.is_none() && self.scrub.rooms.is_empty() {
-            self.scrub.rooms = self.rooms.keys().copied().collect();
-        }
         while self.scrub.under.is_none() {
-            let Some(number) = self.scrub.rooms.pop_front() else { break };
+            let all = self.rooms.keys();
+            let Some(number) = self.scrub.rooms.get_or_insert_with(|| all.copied().collect()).pop_front() else { break };
             let room = self.rooms.get(&number).filter(|_| !self.damaged.contains_key(&number));
             let last = room.and_then(|room| room.last_word()).map(|word| word.checkpoint);
             self.scrub.under = last.map(|last| Under { room: number, read: Frontier::default(), size: last.size, root: last.root });
@@ -64,7 +63,10 @@ impl Coop {
                 let (room, from) = (*room, Seq(read.size()));
                 self.read(Reader::Scrub { room, from }, Read::Scrub { room, from });
             }
-            None => self.scrub.at = Some(Millis(self.now.0 + ROUND_MS)),
+            None => {
+                self.scrub.rooms = None;
+                self.scrub.at = Some(Millis(self.now.0 + ROUND_MS));
+            }
         }
     }
 
