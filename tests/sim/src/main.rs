@@ -59,6 +59,7 @@ fn planned(seed: u64, value: impl Fn(&str) -> Option<u64>) -> Plan {
         acts: value("--acts").unwrap_or(plan.acts),
         faults: value("--faults").unwrap_or(plan.faults),
         restores: value("--restores").unwrap_or(plan.restores),
+        idles: value("--idles").unwrap_or(plan.idles),
         rough_ms: value("--rough-ms").unwrap_or(plan.rough_ms),
         crash_one_in: value("--crash-one-in").unwrap_or(plan.crash_one_in),
         session_queue: size("--session-queue", plan.session_queue),

@@ -24,6 +24,8 @@ pub struct Plan {
     pub faults: u64,
     /// Backups that are made meanwhile and put back, if others can give back what they lack.
     pub restores: u64,
+    /// Spells meanwhile in which a co-op keeps its links and takes, or sends, no entries over them.
+    pub idles: u64,
     /// While faults happen, milliseconds of virtual time.
     pub rough_ms: u64,
     /// After the last fault everything must have come to rest within this.
@@ -50,6 +52,7 @@ impl Plan {
         acts: 24,
         faults: 24,
         restores: 0,
+        idles: 0,
         rough_ms: 30 * SECOND,
         calm_ms: 240 * SECOND,
         tear_one_in: 60,
@@ -110,6 +113,10 @@ impl Plan {
         let mut restores = Dice::new(seed ^ 0x7265_7374);
         if plan.coops >= 2 && restores.roll(4) == 0 {
             plan.restores = restores.between(1, 4);
+        }
+        let mut idles = Dice::new(seed ^ 0x6964_6c65);
+        if plan.coops >= 2 && idles.roll(4) == 0 {
+            plan.idles = idles.between(1, 4);
         }
         plan
     }

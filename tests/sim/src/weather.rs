@@ -19,6 +19,7 @@ pub(crate) enum Heal {
     Ways(Vec<Way>),
     Slow(Way),
     Jitter,
+    Idle(usize),
 }
 
 impl World {
@@ -198,6 +199,35 @@ impl World {
         }
     }
 
+    /// A co-op keeps its links, and takes no entry from neighbours; or one of them sends it none.
+    pub(crate) fn idle(&mut self) {
+        let coop = self.any_coop();
+        if self.dice.roll(2) == 0 || self.coops.len() < 2 {
+            self.count("co-op is deaf");
+            self.coops[coop].is_deaf = true;
+        } else {
+            let other = (coop + 1 + self.dice.roll(self.coops.len() as u64 - 1) as usize) % self.coops.len();
+            self.count("a log is kept back");
+            self.coops[coop].hears_nothing_from = Some(other);
+        }
+        let delay = self.spell().max(2_000) + self.dice.roll(60_000);
+        self.note(|_| format!("co-op {coop} for {delay} ms"));
+        self.clock.after(delay, Event::Heal(Heal::Idle(coop)));
+    }
+
+    /// What was said meanwhile and not heard comes again on new links.
+    pub(crate) fn work_again(&mut self, coop: usize) {
+        let was_deaf = std::mem::take(&mut self.coops[coop].is_deaf);
+        let was_kept_short = self.coops[coop].hears_nothing_from.take().is_some();
+        if !was_deaf && !was_kept_short {
+            return;
+        }
+        let place = Place::Coop(coop);
+        let is_link = |line: &crate::network::Line| line.is_link() && line.ends.contains(&place);
+        let links: Vec<ConnectionId> = self.network.lines().filter(|(_, line)| is_link(line)).map(|(connection, _)| connection).collect();
+        links.into_iter().for_each(|link| self.cut(link, [true; 2]));
+    }
+
     fn fill_disk(&mut self) {
         let coop = self.any_coop();
         let spell = self.spell();
@@ -214,6 +244,7 @@ impl World {
                 self.cut_backlogs();
             }
             Heal::Jitter => self.network.jitter_ms = 0,
+            Heal::Idle(coop) => self.work_again(coop),
         }
     }
 

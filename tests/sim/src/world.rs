@@ -73,6 +73,7 @@ pub(crate) enum Event {
     Act,
     Fault,
     BackUp,
+    Idle,
     PutBack { coop: usize },
     Heal(Heal),
 }
@@ -272,6 +273,10 @@ impl World {
             let delay = self.dice.roll(self.plan.rough_ms);
             self.clock.after(delay, Event::BackUp);
         }
+        for _ in 0..self.plan.idles {
+            let delay = self.dice.roll(self.plan.rough_ms);
+            self.clock.after(delay, Event::Idle);
+        }
         let until = self.rough_until;
         self.pass(until)
     }
@@ -290,6 +295,7 @@ impl World {
             }
         }
         for coop in 0..self.coops.len() {
+            self.work_again(coop);
             self.coops[coop].full_until = 0;
             if self.coops[coop].machine.is_none() {
                 self.restart(coop);
@@ -349,6 +355,7 @@ impl World {
             Event::Act => self.act(),
             Event::Fault => self.fault(),
             Event::BackUp => self.back_up_any(),
+            Event::Idle => self.idle(),
             Event::PutBack { coop } => self.put_back_if_whole(coop),
             Event::Heal(heal) => self.heal(heal),
             // Meant for an earlier life.

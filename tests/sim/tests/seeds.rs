@@ -22,9 +22,11 @@ fn fixed_seeds_hold() {
         "a session lags",
         "a step is torn",
         "a transaction finds the disk full",
+        "a log is kept back",
         "clock set",
         "co-op away",
         "co-op from a backup",
+        "co-op is deaf",
         "co-op's crash",
         "crash after a commit",
         "crash before a commit",
@@ -70,6 +72,7 @@ fn seeds_that_failed_once_hold() {
         109_778_258,
         109_778_396,
         700_235,
+        761_362_120,
     ] {
         hold(seed, Plan::of_seed(seed));
     }

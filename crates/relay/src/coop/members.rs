@@ -237,7 +237,7 @@ impl Coop {
     fn cursor(&mut self, identity: Identity, room: RoomNumber, next: Seq) -> Result<(), No> {
         let known = self.rooms.get(&room).is_some_and(|known| next.0 <= known.durable());
         if !known || !self.may_read(identity.account, room) {
-            return Err(no(Code::NoSuchRoom, "no such room"));
+            return Err(self.unless_restored(room, no(Code::NoSuchRoom, "no such room")));
         }
         self.write_lazily(Write::SetCursor { device: identity.device, room, next });
         Ok(())
