@@ -26,7 +26,7 @@ use kith_storage::{Append, LogRow, RoomRow, RoomState};
 use super::ledger::Ledger;
 use super::log::{CreationError, Effect, EntryError, Log};
 use super::offer::Tip;
-use super::succession::{Extent, Said};
+use super::succession::Said;
 
 /// What became of an entry that was handed to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,8 +349,7 @@ impl Room {
             self.mirror_entry(&entry.header, entry.body, group_info);
         }
         let signed = verified.attestation.checkpoint;
-        let extent = Extent { term: signed.term, size: signed.size, fence: Term(0) };
-        self.compared.insert(verified.attestation.hub.clone(), Said { extent, is_weighty: true });
+        self.showed(&verified.attestation.hub, signed.term, signed.size);
         self.hub_attestation = Some(verified.attestation);
         Ok(())
     }

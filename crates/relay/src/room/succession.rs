@@ -178,6 +178,16 @@ impl Room {
         self.settled |= self.is_settled();
     }
 
+    /// Another co-op has signed so much as hub, as a batch shows. What it has said itself of a newer term counts for more: it
+    /// may have been the hub before, too.
+    pub(super) fn showed(&mut self, hub: &CoopName, term: Term, size: u64) {
+        let extent = Extent { term, size, fence: Term(0) };
+        let is_old = self.compared.get(hub).is_some_and(|said| said.is_weighty && (said.extent.term, said.extent.size) > (term, size));
+        if !is_old {
+            self.compared.insert(hub.clone(), Said { extent, is_weighty: true });
+        }
+    }
+
     /// What a co-op said is forgotten with the link to it.
     pub fn forget_word(&mut self, peer: &CoopName) {
         self.compared.remove(peer);
