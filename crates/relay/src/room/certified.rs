@@ -13,12 +13,14 @@ impl Room {
         log.electorate().certified_size(&held)
     }
 
-    /// A checkpoint with marks that certify everything up to the last commit.
+    /// A checkpoint with marks that certify everything up to the last commit. Of the present term: to whoever has read on into
+    /// it, one of a term that is over says nothing.
     pub fn certificate_of_last_commit(&self) -> Option<&Attestation> {
         let log = self.log.as_ref()?;
         let voters = log.electorate();
         let sizes = log.last_commit.0 + 1..=self.durable;
-        self.ledger.newest(|recent| sizes.contains(&recent.checkpoint.size) && voters.seats(recent.holders()))
+        let fits = |recent: &Attestation| sizes.contains(&recent.checkpoint.size) && recent.checkpoint.term == log.term;
+        self.ledger.newest(|recent| fits(recent) && voters.seats(recent.holders()))
     }
 
     /// A checkpoint for whoever waits for one.
