@@ -13,7 +13,7 @@ use kith_protocol::log::checkpoint::{Attestation, Checkpoint};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::ToMember;
-use kith_storage::LogRow;
+use kith_storage::{LogRow, Write};
 
 use super::machine::Coop;
 use super::repair::parse_rows;
@@ -70,7 +70,10 @@ impl Coop {
         let is_hub = room.is_hub();
         let has_new_hub = committed.rows.iter().any(|(header, _)| header.kind == Kind::Succession);
         for (header, _) in &committed.rows {
-            self.outbox.remove(number, &header.id);
+            // It was kept for the hub, and then handed in again when this co-op ordered the room itself.
+            if self.outbox.remove(number, &header.id).is_some() {
+                self.write(Write::DropPending { room: number, id: header.id });
+            }
         }
         self.standstill.grow(number, self.now, !is_hub && !self.outbox.is_empty(number));
         self.fan_out(number, &committed.rows);
