@@ -153,6 +153,8 @@ pub struct Submission {
     pub kind: Kind,
     pub body: Bytes,
     pub group_info: Bytes,
+    /// A join's: term and size of the log that the joiner was offered. It reads on from there.
+    pub base: Option<(Term, Seq)>,
 }
 
 #[cfg(test)]

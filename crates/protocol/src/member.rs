@@ -76,7 +76,9 @@ pub struct Join {
     pub epoch: Epoch,
     pub commit: Bytes,
     pub group_info: Bytes,
+    /// The size of the log that it was offered, and its term.
     pub from: Seq,
+    pub term: Term,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

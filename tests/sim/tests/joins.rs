@@ -93,6 +93,7 @@ impl Scene {
             kind: Kind::Commit,
             body: joined.outgoing.commit.into(),
             group_info: joined.outgoing.group_info.into(),
+            base: None,
         }
     }
 
@@ -181,7 +182,15 @@ fn leaves_that_wait_for_a_commit_are_bounded() {
         scene.room.committed(&scene.root, NOW, scene.room.size());
         let id = EntryId { sender: join.id.sender, counter: Counter { device: 0, number: 2 } };
         let body = leaf.sign(&leave_statement(&scene.room.id, &id)).0.to_vec().into();
-        let leave = Submission { id, epoch: Epoch(join.epoch.0 + 1), kind: Kind::Leave, body, group_info: Bytes::new(), room: join.room };
+        let leave = Submission {
+            id,
+            epoch: Epoch(join.epoch.0 + 1),
+            kind: Kind::Leave,
+            body,
+            group_info: Bytes::new(),
+            room: join.room,
+            base: None,
+        };
         assert_eq!(scene.order(&cedar, &leave).err(), outcome);
     }
 }

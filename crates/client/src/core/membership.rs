@@ -4,7 +4,7 @@ use kith_protocol::admission::fetch_statement;
 use kith_protocol::codec;
 use kith_protocol::content::{Content, check_name};
 use kith_protocol::credential::LeafCertificate;
-use kith_protocol::ids::{Coop, CoopName, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, CoopName, Epoch, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::invite_link::RoomLink;
 use kith_protocol::limits::INVITE_LIFETIME_S;
 use kith_protocol::log::Kind;
@@ -210,7 +210,7 @@ impl Core {
                     },
                     key: PublicKey(state.hub_key),
                 };
-                let (pseudonym, offer) = (Pseudonym(state.pseudonym), offer.clone());
+                let (pseudonym, term, offer) = (Pseudonym(state.pseudonym), Term(state.term), offer.clone());
                 let request = self.ask(Ask::Join(*room));
                 self.session.offered.insert(*room);
                 self.sends.push(ToServer::Join(Join {
@@ -222,6 +222,7 @@ impl Core {
                     commit: offer.commit.into(),
                     group_info: offer.group_info.into(),
                     from: Seq(offer.from),
+                    term,
                 }));
             }
             Some(_) => {}

@@ -599,7 +599,10 @@ mod tests {
         let submit = |id, kind| {
             let id_of = EntryId { sender: Pseudonym([1; 16]), counter: Counter { device: 0, number: id } };
             let (body, group_info) = (bytes::Bytes::new(), bytes::Bytes::new());
-            LinkFrame::Submit { id, submission: Submission { room: RoomId([1; 32]), id: id_of, epoch: Epoch(0), kind, body, group_info } }
+            LinkFrame::Submit {
+                id,
+                submission: Submission { room: RoomId([1; 32]), id: id_of, epoch: Epoch(0), kind, body, group_info, base: None },
+            }
         };
         let passed = |link: &mut Link| std::iter::from_fn(|| link.poll_event()).count();
         // Commits cost more than messages.

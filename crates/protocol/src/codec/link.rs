@@ -58,6 +58,8 @@ pub fn encode_link(frame: &LinkFrame) -> Bytes {
             kind: submission.kind as u32,
             body: submission.body.clone(),
             group_info: submission.group_info.clone(),
+            base_term: submission.base.map_or(0, |(term, _)| term.0),
+            base_size: submission.base.map_or(0, |(_, size)| size.0),
         }),
         LinkFrame::Submitted { id, outcome } => F::Submitted(match outcome {
             Ok(()) => w::Submitted { id: *id, code: 0, detail: String::new() },
@@ -158,6 +160,7 @@ pub fn decode_link(bytes: Bytes) -> Result<LinkFrame> {
                 kind: c::kind(x.kind)?,
                 body: c::blob(x.body, "body", limits::BODY_BYTES_MAX)?,
                 group_info: c::blob(x.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
+                base: if x.base_term == 0 { None } else { Some((Term(x.base_term), Seq(c::number(x.base_size, "size")?))) },
             },
         },
         F::Submitted(x) => {

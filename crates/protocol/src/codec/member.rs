@@ -160,6 +160,7 @@ fn to_server_wire(frame: &ToServer) -> w::ToServer {
             commit: join.commit.clone(),
             group_info: join.group_info.clone(),
             from_seq: join.from.0,
+            term: join.term.0,
         }),
         ToServer::FetchHeaders { request, room, from } => {
             F::FetchHeaders(w::FetchHeaders { request: *request, room: room.0, from_seq: from.0 })
@@ -213,6 +214,7 @@ fn to_server_domain(frame: w::ToServer) -> Result<ToServer> {
             commit: c::blob(x.commit, "commit", limits::BODY_BYTES_MAX)?,
             group_info: c::blob(x.group_info, "GroupInfo", limits::GROUP_INFO_BYTES_MAX)?,
             from: Seq(c::number(x.from_seq, "sequence number")?),
+            term: Term(x.term),
         }),
         F::FetchHeaders(x) => {
             ToServer::FetchHeaders { request: x.request, room: RoomNumber(x.room), from: Seq(c::number(x.from_seq, "sequence number")?) }

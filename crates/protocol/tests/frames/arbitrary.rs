@@ -285,9 +285,9 @@ impl Arbitrary for ToServer {
                 .prop_map(|(request, room, pseudonym, body)| Self::CreateRoom { request, room, pseudonym, body })
                 .boxed(),
             "fetch_group" => fetch_group().prop_map(Self::FetchGroup).boxed(),
-            "join" => (request, room(), coop(), pseudonym(), epoch(), blob(), blob(), seq())
-                .prop_map(|(request, room, holder, pseudonym, epoch, commit, group_info, from)| {
-                    Self::Join(Join { request, room, holder, pseudonym, epoch, commit, group_info, from })
+            "join" => (request, room(), coop(), pseudonym(), epoch(), blob(), blob(), (seq(), term()))
+                .prop_map(|(request, room, holder, pseudonym, epoch, commit, group_info, (from, term))| {
+                    Self::Join(Join { request, room, holder, pseudonym, epoch, commit, group_info, from, term })
                 })
                 .boxed(),
             "fetch_headers" => {
@@ -344,13 +344,9 @@ impl Arbitrary for ToMember {
 
 fn submission() -> impl Strategy<Value = Submission> {
     let id = (pseudonym(), device(), number());
-    (room(), id, epoch(), kind(), blob(), blob()).prop_map(|(room, (sender, device, number), epoch, kind, body, group_info)| Submission {
-        room,
-        id: EntryId { sender, counter: Counter { device, number } },
-        epoch,
-        kind,
-        body,
-        group_info,
+    let base = option::of(((1..=u32::MAX).prop_map(Term), seq()));
+    (room(), id, epoch(), kind(), blob(), blob(), base).prop_map(|(room, (sender, device, number), epoch, kind, body, group_info, base)| {
+        Submission { room, id: EntryId { sender, counter: Counter { device, number } }, epoch, kind, body, group_info, base }
     })
 }
 

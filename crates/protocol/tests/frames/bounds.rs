@@ -266,6 +266,7 @@ fn link() {
     };
     submit("device", &|x, past| x.id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
     submit("counter", &|x, past| x.id.counter.number = number(past));
+    submit("size", &|x, past| x.base = Some((kith_protocol::ids::Term(1), Seq(number(past)))));
     submit("epoch", &|x, past| x.epoch = Epoch(number(past)));
     submit("body", &|x, past| x.body = blob(limits::BODY_BYTES_MAX, past));
     submit("GroupInfo", &|x, past| x.group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));

@@ -183,6 +183,7 @@ pub fn to_server() -> Samples<ToServer> {
         commit: bytes("commit"),
         group_info: bytes("group info"),
         from: Seq(300),
+        term: Term(2),
     };
     vec![
         ("register", register),
@@ -283,6 +284,7 @@ pub fn link() -> Samples<LinkFrame> {
         kind: Kind::Commit,
         body: bytes("body"),
         group_info: bytes("group info"),
+        base: Some((Term(2), Seq(300))),
     };
     let batch = Batch {
         entries: entries(),

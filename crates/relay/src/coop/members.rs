@@ -266,7 +266,8 @@ impl Coop {
             return Err(no(Code::Malformed, "members send messages, commits and leaves"));
         }
         let id = EntryId { sender, counter: Counter { device: identity.device_number, number: send.counter } };
-        let submission = Submission { room: room.id, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info };
+        let submission =
+            Submission { room: room.id, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info, base: None };
         self.submit(connection, send.room, submission, None)
     }
 
@@ -434,8 +435,15 @@ impl Coop {
         let is_in = room.is_own_member(&join.pseudonym);
         if !is_in {
             self.why_not_shared(number).map_or(Ok(()), |why| Err(no(Code::NoAgreement, why)))?;
-            let submission =
-                Submission { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body: join.commit, group_info: join.group_info };
+            let submission = Submission {
+                room: join.room,
+                id,
+                epoch: join.epoch,
+                kind: Kind::Commit,
+                body: join.commit,
+                group_info: join.group_info,
+                base: (join.term.0 > 0).then_some((join.term, join.from)),
+            };
             self.submit(connection, number, submission, Some(join.request))?;
         }
         self.write(Write::ResetCursor { device: identity.device, room: number, next: join.from });

@@ -224,6 +224,7 @@ mod tests {
             kind: Kind::Message,
             body: Bytes::from_static(b"body"),
             group_info: Bytes::new(),
+            base: None,
         }
     }
 

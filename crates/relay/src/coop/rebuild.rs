@@ -130,7 +130,8 @@ impl Coop {
                 }
             } else if is_ours && is_handed_in && self.outbox.get(number, &header.id).is_none() {
                 let group_info = if header.kind == Kind::Commit { row.group_info } else { Bytes::new() };
-                let submission = Submission { room: id, id: header.id, epoch: header.epoch, kind: header.kind, body: row.body, group_info };
+                let submission =
+                    Submission { room: id, id: header.id, epoch: header.epoch, kind: header.kind, body: row.body, group_info, base: None };
                 self.write(Write::PutPending { room: number, id: header.id, submission: outbox::encode(&submission) });
                 self.outbox.restore_one(number, submission);
             }

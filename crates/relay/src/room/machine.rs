@@ -49,6 +49,8 @@ pub enum OrderError {
     Kind,
     #[error("the entry did not come from the co-op that certified its sender")]
     Origin,
+    #[error("the joiner was offered a log that another term has not gone on from")]
+    Base,
     #[error("too many commits by one member; the next may come in {0} ms")]
     Commits(u32),
     #[error(transparent)]
@@ -63,6 +65,8 @@ impl OrderError {
             Self::Unsettled => Code::Busy,
             Self::Kind => Code::Malformed,
             Self::Origin => Code::Forbidden,
+            // Made anew from the newest state, it holds.
+            Self::Base => Code::WrongEpoch,
             Self::Commits(_) => Code::RateLimited,
             Self::Entry(error) => error.code(),
         }
@@ -263,6 +267,9 @@ impl Room {
         let log = self.log.as_mut().ok_or(OrderError::NotHub)?;
         if entry.id.counter.number <= log.last_counter(&entry.id) {
             return Ok(Order::Known);
+        }
+        if entry.base.is_some_and(|(term, size)| !log.goes_on_from(term, size)) {
+            return Err(OrderError::Base);
         }
         // Nothing of an epoch is ordered before the commit that made it is certified.
         let is_of_new_epoch = entry.kind == Kind::Commit || entry.epoch == log.epoch();

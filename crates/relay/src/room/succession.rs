@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kith_protocol::codec;
-use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, Term, UnixSeconds};
+use kith_protocol::ids::{Coop, CoopName, Counter, EntryId, Pseudonym, Seq, Term, UnixSeconds};
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
@@ -40,6 +40,12 @@ impl Log {
     /// Where the first term ended that is no older than that one.
     pub fn end_of(&self, term: Term) -> Option<&Attestation> {
         self.ended.iter().find(|ended| ended.checkpoint.term >= term)
+    }
+
+    /// Whether this log is one that was so long in that term, and what came after it.
+    pub fn goes_on_from(&self, term: Term, size: Seq) -> bool {
+        let end = if term == self.term { Some(self.frontier.size()) } else { self.end_of(term).map(|ended| ended.checkpoint.size) };
+        self.has_term(term) && end.is_some_and(|end| size.0 <= end)
     }
 
     /// The last checkpoint of this log that a log with that newer term has too. It goes on from a term that is over here: the
@@ -130,7 +136,7 @@ impl Room {
         let effect = log.examine(&id, Kind::Succession, log.epoch(), time, &body)?;
         let header = Header {
             room: self.id,
-            seq: kith_protocol::ids::Seq(log.frontier.size()),
+            seq: Seq(log.frontier.size()),
             term: record.term,
             epoch: log.epoch(),
             kind: Kind::Succession,
@@ -251,7 +257,7 @@ impl Room {
         self.hub = log.hub.clone();
         let truncate = kith_storage::Truncate {
             room: self.number,
-            size: kith_protocol::ids::Seq(self.durable),
+            size: Seq(self.durable),
             snapshot: codec::encode_room_snapshot(&log.snapshot()),
             group: codec::encode_group_snapshot(&log.group_snapshot()),
             checkpoint: codec::encode_attestation(&attestation),

@@ -113,7 +113,7 @@ pub fn pseudonym(world: &World, member: usize) -> Pseudonym {
 
 pub fn submission(room: RoomId, sender: Pseudonym, send: Send) -> Submission {
     let id = EntryId { sender, counter: Counter { device: 0, number: send.counter } };
-    Submission { room, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info }
+    Submission { room, id, epoch: send.epoch, kind: send.kind, body: send.body, group_info: send.group_info, base: None }
 }
 
 /// What a member's timeline shows at a place of the log.
