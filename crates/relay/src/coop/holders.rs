@@ -154,6 +154,11 @@ impl Coop {
         if term < my_term {
             self.tell_status_to(peer, number);
         }
+        if *peer == hub && !hub_is_away && self.following.get(&number).is_some_and(|holder| *holder != hub) {
+            // It was no use for a while, and the room was taken from another holder.
+            self.follow_room(number);
+            self.attest_again(number);
+        }
         if settles {
             self.settled(number);
         }

@@ -43,6 +43,7 @@ impl Coop {
             Ok(Some(attestation)) => {
                 let attestation = attestation.clone();
                 self.pass_on(number, id, &peer.name, &attestation);
+                self.answer_again(number, id, &peer.name, &attestation);
                 self.store_marks(number);
                 self.announce_certificate(number);
                 self.answer_watches(number);
@@ -58,6 +59,15 @@ impl Coop {
             }
         }
         self.attested_by(&peer.name, number, size);
+    }
+
+    /// Who says again what it holds, with nothing on its way to it, may have missed what others said meanwhile.
+    fn answer_again(&mut self, number: RoomNumber, id: &RoomId, peer: &CoopName, attestation: &Attestation) {
+        let is_again = self.feeds.get(&(peer.clone(), number)).is_some_and(|feed| !feed.reading && feed.in_flight.is_empty());
+        if let Some((connection, link)) = self.link_to(peer).filter(|_| is_again) {
+            link.attested(id, attestation);
+            self.pump_link(connection);
+        }
     }
 
     /// Other mirrors hear of a mark too.
@@ -133,9 +143,12 @@ impl Coop {
     fn announce(&mut self, number: RoomNumber, attestation: &Attestation) {
         let frame = ToMember::Attestation { room: number, attestation: attestation.clone() };
         for connection in self.subscribers.get(&number).cloned().unwrap_or_default() {
-            let is_live =
-                self.sessions.get(&connection).and_then(|s| s.subscriptions.get(&number)).is_some_and(|s| !s.reading && !s.lagging);
-            if is_live {
+            let subscription = self.sessions.get_mut(&connection).and_then(|session| session.subscriptions.get_mut(&number));
+            let Some(subscription) = subscription else { continue };
+            if subscription.reading || subscription.lagging {
+                // It is told once it has read to the end, also if it has missed nothing else.
+                subscription.behind = true;
+            } else {
                 self.reply(connection, &frame);
             }
         }
