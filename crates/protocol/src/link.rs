@@ -9,7 +9,7 @@ use crate::log::Kind;
 use crate::log::checkpoint::{Attestation, Mark};
 use crate::log::proof::Proof;
 use crate::log::succession::Vote;
-use crate::member::{Entries, FetchGroup, Group, RequestId};
+use crate::member::{Entries, FetchGroup, Group, Join, RequestId};
 use crate::sign::Signature;
 
 /// The versions of the link's protocol that a co-op speaks, both ends included.
@@ -155,6 +155,15 @@ pub struct Submission {
     pub group_info: Bytes,
     /// A join's: term and size of the log that the joiner was offered. It reads on from there.
     pub base: Option<(Term, Seq)>,
+}
+
+impl Submission {
+    /// What a member's co-op hands in for it. A device of an older version does not say of which term it was offered the log.
+    pub fn of_join(join: &Join, id: EntryId) -> Self {
+        let base = (join.term > Term(0)).then_some((join.term, join.from));
+        let (body, group_info) = (join.commit.clone(), join.group_info.clone());
+        Self { room: join.room, id, epoch: join.epoch, kind: Kind::Commit, body, group_info, base }
+    }
 }
 
 #[cfg(test)]

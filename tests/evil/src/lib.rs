@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use kith_e2e::{Coop, World};
+use kith_protocol::log::Header;
+use kith_protocol::log::header::hash_bytes;
+use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use sqlx::Connection;
 
 /// How long the others may take to find out.
@@ -29,10 +32,20 @@ pub fn swap_newest_bodies(folder: &Path) {
     runtime.block_on(async {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("kith.db"));
         let mut database = sqlx::sqlite::SqliteConnection::connect_with(&options).await.expect("its database");
-        let newest: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT pos, body FROM entries ORDER BY seq DESC LIMIT 2").fetch_all(&mut database).await.expect("entries");
-        for ((pos, _), (_, body)) in newest.iter().zip(newest.iter().rev()) {
-            let done = sqlx::query("UPDATE entries SET body = ?2 WHERE pos = ?1").bind(pos).bind(body).execute(&mut database).await;
+        let mut rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> =
+            sqlx::query_as("SELECT pos, header, nodes, body FROM entries ORDER BY seq").fetch_all(&mut database).await.expect("entries");
+        let [.., (_, _, _, one), (_, _, _, other)] = &mut rows[..] else { panic!("two entries") };
+        std::mem::swap(one, other);
+        // Its own server must not notice: headers name the bodies, and the tree beside them the headers.
+        let mut frontier = Frontier::default();
+        for (pos, header, nodes, body) in rows {
+            let mut header = Header::decode(&header).expect("a header");
+            header.body_hash = hash_bytes(&body);
+            let header = header.encode().to_vec();
+            let tree: Vec<u8> = frontier.push(leaf_hash(&header)).iter().flat_map(|node| node.0).collect();
+            assert_eq!(tree.len(), nodes.len());
+            let update = sqlx::query("UPDATE entries SET header = ?2, nodes = ?3, body = ?4 WHERE pos = ?1");
+            let done = update.bind(pos).bind(header).bind(tree).bind(body).execute(&mut database).await;
             assert_eq!(done.expect("an update").rows_affected(), 1);
         }
         database.close().await.expect("it closes");

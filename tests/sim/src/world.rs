@@ -374,11 +374,19 @@ impl World {
     pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
         let coop = self.members[member].coop;
         self.coops[coop].tamper = tamper;
+        // By itself: others would mend what is damaged there.
+        let is_alone = matches!(tamper, Some(Tamper::Checkpoint { .. } | Tamper::Marked { .. }));
+        if is_alone {
+            self.part(0, 1);
+        }
         self.crash_coop(coop);
-        let is_back = |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && world.is_linked();
+        let is_back =
+            |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && (is_alone || world.is_linked());
         self.until(70_000, is_back).ok()?;
         self.until(1_000, |_| false).ok()?;
-        self.audit(member, stored)
+        let report = self.audit(member, stored);
+        self.join_again(0, 1);
+        report
     }
 
     /// Has a member verify the first room.

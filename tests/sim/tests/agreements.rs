@@ -9,7 +9,7 @@ use kith_protocol::admission::fetch_statement;
 use kith_protocol::agreement::{Agreement, Line, Rooms, RootSuccession, Terms};
 use kith_protocol::codec::{Encoding, decode_agreement_record, decode_link, decode_to_member};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, Epoch, Millis, Pseudonym, PublicKey, RoomId, Seq, UnixSeconds};
+use kith_protocol::ids::{ConnectionId, Coop as CoopId, CoopName, Epoch, Millis, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::member::{FetchGroup, Join, ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
@@ -188,7 +188,7 @@ impl Pair {
         let fetch = ToServer::FetchGroup(FetchGroup { request: 2, room: ROOM, holder: holder.clone(), invite: invite.public(), proof });
         let commit = Bytes::from_static(b"no commit");
         let (epoch, group_info, from) = (Epoch(0), Bytes::new(), Seq(0));
-        let join = Join { request: 3, room: ROOM, holder, pseudonym: PSEUDONYM, epoch, commit, group_info, from };
+        let join = Join { request: 3, room: ROOM, holder, pseudonym: PSEUDONYM, epoch, commit, group_info, from, term: Term(1) };
         [fetch, ToServer::Join(join)].map(|frame| match self.asks(frame) {
             Some(ToMember::Refused(refused)) => refused.code,
             other => panic!("{other:?}"),

@@ -82,8 +82,7 @@ pub struct Coop {
     pub(super) following: BTreeMap<RoomNumber, CoopName>,
     /// Until then hubs wait for their mirrors after this start.
     pub(super) settle_until: Option<Millis>,
-    /// How often its store was put back from a backup, in seconds of its wall's clock; and until when those of its rooms that
-    /// nobody else votes in wait for mirrors.
+    /// When its store was put back from a backup; until when rooms that nobody else votes in wait for mirrors.
     pub(super) incarnation: u64,
     pub(super) restored_until: Option<Millis>,
     pub(super) elections: Elections,

@@ -425,7 +425,7 @@ impl Coop {
             None if join.holder.name == self.me.name => return Err(no(Code::NoSuchRoom, "no such room")),
             None => {
                 self.may_share(&join.holder, &join.room).map_err(|why| no(Code::NoAgreement, why))?;
-                self.new_room(join.room, join.holder)?
+                self.new_room(join.room, join.holder.clone())?
             }
         };
         let room = self.rooms.get(&number).ok_or_else(|| no(Code::NoSuchRoom, "no such room"))?;
@@ -435,16 +435,7 @@ impl Coop {
         let is_in = room.is_own_member(&join.pseudonym);
         if !is_in {
             self.why_not_shared(number).map_or(Ok(()), |why| Err(no(Code::NoAgreement, why)))?;
-            let submission = Submission {
-                room: join.room,
-                id,
-                epoch: join.epoch,
-                kind: Kind::Commit,
-                body: join.commit,
-                group_info: join.group_info,
-                base: (join.term.0 > 0).then_some((join.term, join.from)),
-            };
-            self.submit(connection, number, submission, Some(join.request))?;
+            self.submit(connection, number, Submission::of_join(&join, id), Some(join.request))?;
         }
         self.write(Write::ResetCursor { device: identity.device, room: number, next: join.from });
         self.reply_after_commit(connection, &ToMember::RoomNumber { request: join.request, room: join.room, number });

@@ -90,6 +90,8 @@ impl Coop {
             if self.standstill.served.insert(number) {
                 let to = self.subscribers.get(&number).cloned().unwrap_or_default();
                 self.deliver_waiting(number, &to);
+                let other = self.rooms.get(&number).and_then(|room| room.who_has_more(|peer| self.links_up.contains_key(peer)));
+                other.into_iter().for_each(|other| self.follow_from(&other, number));
             }
             if !self.stands_still(number, HUB_SILENCE_MS) {
                 continue;

@@ -199,6 +199,16 @@ impl Room {
         self.compared.remove(peer);
     }
 
+    /// Who, of those and but for the hub, has said that it has most, and more than is here.
+    pub fn who_has_more(&self, is_there: impl Fn(&CoopName) -> bool) -> Option<CoopName> {
+        let extent = |said: &Said| (said.extent.term, said.extent.size);
+        let others = self
+            .compared
+            .iter()
+            .filter(|(name, said)| **name != self.hub.name && is_there(name) && extent(said) > (self.term(), self.durable));
+        others.max_by_key(|(_, said)| extent(said)).map(|(name, _)| name.clone())
+    }
+
     /// Whether that co-op has said that a newer term has begun.
     pub fn is_ahead(&self, peer: &CoopName) -> bool {
         self.compared.get(peer).is_some_and(|theirs| theirs.is_weighty && theirs.extent.term > self.term())
