@@ -26,13 +26,16 @@ pub fn two_faces(world: &mut World) -> Coop {
     twin
 }
 
+/// Place, header, nodes of the tree, body.
+type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Swaps what was said in the two newest entries of the only room in a stopped co-op's database.
 pub fn swap_newest_bodies(folder: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("kith.db"));
         let mut database = sqlx::sqlite::SqliteConnection::connect_with(&options).await.expect("its database");
-        let mut rows: Vec<(i64, Vec<u8>, Vec<u8>, Vec<u8>)> =
+        let mut rows: Vec<Row> =
             sqlx::query_as("SELECT pos, header, nodes, body FROM entries ORDER BY seq").fetch_all(&mut database).await.expect("entries");
         let [.., (_, _, _, one), (_, _, _, other)] = &mut rows[..] else { panic!("two entries") };
         std::mem::swap(one, other);

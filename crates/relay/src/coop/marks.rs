@@ -84,7 +84,7 @@ impl Coop {
 
     /// Marks of other mirrors, from the hub.
     pub(super) fn attested_came(&mut self, peer: &CoopId, number: RoomNumber, attestation: Attestation) {
-        if !self.rooms.get(&number).is_some_and(|room| room.hub == *peer) {
+        if self.rooms.get(&number).is_none_or(|room| room.hub != *peer) {
             return;
         }
         self.look_for_loss(number, &attestation);
