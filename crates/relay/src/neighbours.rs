@@ -117,6 +117,7 @@ async fn serve(opened: Opened, dialled: Option<CoopName>, coop: &Handle, mut pla
                 decode_link(bytes)
             }
             Incoming::Malformed => Err(DecodeError::Schema),
+            Incoming::TooLarge => Err(DecodeError::TooLarge("the frame")),
         };
         // A neighbour's link is no stranger's any more.
         if meter.is_known.load(Ordering::Relaxed) {

@@ -11,9 +11,9 @@ use kith_federation::link::tls::LinkIdentity;
 use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::{Encoding, decode_link, decode_to_member, encode_link, encode_to_server};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{Coop, DeviceHandle, PublicKey, RoomNumber, Seq, UnixSeconds};
+use kith_protocol::ids::{Coop, DeviceHandle, PublicKey, RoomNumber, Seq, UnixSeconds, from_hex};
 use kith_protocol::invite_link::MembershipLink;
-use kith_protocol::limits::{AUTHENTICATION_MS_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX};
+use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX};
 use kith_protocol::link::{LinkFrame, VERSIONS, Versions};
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;
@@ -253,9 +253,8 @@ async fn fault_10_17_and_25_broken_clients_are_refused_and_the_session_lives() {
     // Fault 25: a frame beyond its bound ends its connection only.
     let huge = vec![0; MEMBER_FRAME_BYTES_MAX + 1];
     let _ = first.send(Message::Binary(huge.into())).await;
-    while let Some(frame) = next(&mut first).await {
-        assert!(matches!(frame, ToMember::Synced | ToMember::Refused(_)), "{frame:?}");
-    }
+    assert_eq!(refusal(&mut first).await, Code::TooLarge);
+    assert_eq!(next(&mut first).await, None);
 
     world.kith("H1", &["say", &room, "still here", "--wait", "held"]);
     assert!(http(port, "/metrics").is_some_and(|text| text.contains("kith_sessions") && !text.contains("alder")));
@@ -295,6 +294,45 @@ async fn fault_12_and_32_strangers_on_the_link_are_refused_and_the_link_lives() 
         assert_eq!(*said, code, "{detail}");
         assert!(code != Code::Version || detail.contains("version 1"), "it says which are spoken: {detail}");
     }
+    world.kith("H2", &["say", &room, "the link is there", "--wait", "held"]);
+    assert_eq!(texts(&world.kith_lines("H1", &["read", &room])).last().unwrap().1, "the link is there");
+}
+
+/// What no frame is: the link goes on. What is too large to be looked at ends it, with a word, and the neighbour is back at once.
+#[tokio::test]
+async fn fault_06_and_25_bad_frames_of_a_neighbour() {
+    let mut world = World::two_coops();
+    let room = world.shared_room();
+    world.coops[1].stop();
+    let keys = std::fs::read_to_string(world.coops[1].folder.join("keys.toml")).unwrap();
+    let seed = |name: &str| -> [u8; 32] {
+        let line = keys.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        from_hex(line.trim_matches([' ', '=', '"'])).unwrap()
+    };
+    let (root, identity) = (SecretKey::from_seed(seed("root_seed")), LinkIdentity::from_seed(&seed("link_seed")).unwrap());
+    let coop = Coop { name: "birch.test".parse().unwrap(), key: root.public() };
+    let certificate = LinkCertificate::issue(&root, &coop, &PublicKey(identity.public_key()), UnixSeconds(1 << 40));
+    let address = format!("127.0.0.1:{}", world.coops[0].link_port);
+    let Opened { outgoing, mut incoming, .. } = dial(&address, &identity).await.unwrap();
+    let hello = LinkFrame::Hello { versions: VERSIONS, coop, certificate, successions: Vec::new(), incarnation: 0 };
+    assert!(outgoing.push(encode_link(&hello)));
+    let mut error = async || loop {
+        match incoming.recv().await {
+            Some(Incoming::Frame(bytes)) => match decode_link(bytes).unwrap() {
+                LinkFrame::Error { code, .. } => return Some(code),
+                _ => continue,
+            },
+            _ => return None,
+        }
+    };
+    for _ in 0..2 {
+        assert!(outgoing.push(Bytes::from_static(b"\xff\xff\xff")));
+        assert_eq!(error().await, Some(Code::Malformed));
+    }
+    assert!(outgoing.push(vec![0; LINK_FRAME_BYTES_MAX + 1].into()));
+    assert_eq!(error().await, Some(Code::TooLarge));
+    assert_eq!(error().await, None);
+    world.coops[1].start();
     world.kith("H2", &["say", &room, "the link is there", "--wait", "held"]);
     assert_eq!(texts(&world.kith_lines("H1", &["read", &room])).last().unwrap().1, "the link is there");
 }

@@ -28,6 +28,9 @@ use super::tls::{LinkIdentity, TlsError, dummy_server_name, peer_link_key};
 
 const PATH: &str = "/kith-link/1";
 
+/// For the last word to somebody whose frame was too large.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Why a connection to a neighbour could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -72,6 +75,9 @@ pub enum Incoming {
     Frame(Bytes),
     /// Not a binary message.
     Malformed,
+    /// Beyond [`LINK_FRAME_BYTES_MAX`]. The rest of it cannot be skipped, so nothing follows: its sender is to be told why, and
+    /// the link ends.
+    TooLarge,
 }
 
 fn config() -> WebSocketConfig {
@@ -142,12 +148,17 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let (mut sink, mut stream) = ws.split();
     let reads = async {
-        while let Some(Ok(message)) = stream.next().await {
+        while let Some(message) = stream.next().await {
             let incoming = match message {
-                Message::Binary(bytes) => Incoming::Frame(bytes),
-                Message::Text(_) => Incoming::Malformed,
-                Message::Close(_) => break,
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+                Ok(Message::Binary(bytes)) => Incoming::Frame(bytes),
+                Ok(Message::Text(_)) => Incoming::Malformed,
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Err(tungstenite::Error::Capacity(_)) => {
+                    // Time for the answer to get out; the machine closes before it is over.
+                    let _ = to_machine.send(Incoming::TooLarge).await;
+                    return tokio::time::sleep(FAREWELL).await;
+                }
+                Ok(Message::Close(_)) | Err(_) => break,
             };
             if to_machine.send(incoming).await.is_err() {
                 break;
