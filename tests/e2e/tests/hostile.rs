@@ -13,7 +13,9 @@ use kith_protocol::codec::{Encoding, decode_link, decode_to_member, encode_link,
 use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, DeviceHandle, PublicKey, RoomNumber, Seq, UnixSeconds, from_hex};
 use kith_protocol::invite_link::MembershipLink;
-use kith_protocol::limits::{AUTHENTICATION_MS_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX};
+use kith_protocol::limits::{
+    AUTHENTICATION_MS_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, REQUEST_HEAD_MS_MAX, UNAUTHENTICATED_MAX,
+};
 use kith_protocol::link::{LinkFrame, VERSIONS, Versions};
 use kith_protocol::member::{ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::SecretKey;

@@ -37,6 +37,8 @@ pub enum Check {
     NoGhosts,
     /// After the last fault everything comes to rest.
     Converges,
+    /// What a device sends of its keys' making is on its disk first, so that no key is used twice.
+    SavedFirst,
     /// No machine asks for what cannot be done.
     Machines,
 }
@@ -147,7 +149,7 @@ pub fn one(world: &mut World, check: Check) -> Result<(), Violation> {
             Check::NoGhosts => no_ghosts(world, at)?,
             Check::SameHistory => same_history(world, at)?,
             Check::NothingLost => nothing_lost(world, at)?,
-            Check::Held | Check::Trust | Check::Converges | Check::Machines => {}
+            Check::Held | Check::Trust | Check::Converges | Check::SavedFirst | Check::Machines => {}
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use kith_storage::fault::{Fault, Faulty};
 use kith_storage::{StoreError, Write};
 
 use crate::checks::{Check, Violation};
+use crate::member::Step;
 use crate::mutant::Mutant;
 use crate::network::Place;
 use crate::script::short;
@@ -213,6 +214,7 @@ impl World {
     pub(crate) fn member_acts(&mut self, member: usize) {
         let torn = self.is_rough() && self.dice.roll(self.plan.tear_one_in) == 0;
         let step = self.members[member].take_effects(torn);
+        self.check_step(member, &step);
         if torn {
             self.count("a step is torn");
             return self.crash_member(member);
@@ -231,6 +233,13 @@ impl World {
             self.clock.after(TICK_MS, Event::Tick { member, life });
         }
         self.go_on_with_script(member);
+    }
+
+    fn check_step(&mut self, member: usize, step: &Step) {
+        if step.unsaved > 0 {
+            let what = format!("member {member} sends what it has not stored ({} frames)", step.unsaved);
+            self.violated(Violation::new(Check::SavedFirst, what));
+        }
     }
 
     fn member_told(&mut self, member: usize, event: Told) {
@@ -256,6 +265,7 @@ impl World {
         self.members[member].ticking = false;
         self.members[member].core.handle_tick(wall);
         let step = self.members[member].take_effects(false);
+        self.check_step(member, &step);
         let (has_sent, connection) = (!step.sends.is_empty(), self.members[member].connection);
         if let Some(connection) = connection {
             for frame in step.sends {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kith_client::core::machine::{is_loaded, row_key};
+use kith_client::core::state::{Phase, RoomState};
 use kith_client::core::{Core, Effect, Event, ItemState, Row, VerifyReport};
 use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, RoomId, UnixSeconds};
@@ -24,6 +25,8 @@ pub struct Said {
 pub struct Step {
     pub sends: Vec<ToServer>,
     pub events: Vec<Event>,
+    /// Made with the group's keys, and sent before this device's disk knew of it: after a crash it would use those keys again.
+    pub unsaved: usize,
 }
 
 pub struct Member {
@@ -88,7 +91,10 @@ impl Member {
                     let rows: Vec<Vec<u8>> = rows.map(|(_, value)| value.clone()).collect();
                     self.core.handle_rows(&room, &rows);
                 }
-                Effect::Send(frame) if !torn => step.sends.push(frame),
+                Effect::Send(frame) if !torn => {
+                    step.unsaved += usize::from(!self.is_on_disk(&frame));
+                    step.sends.push(frame);
+                }
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),
                 Effect::Event(Event::PutOff { code, .. }) => self.put_off.push(code),
                 Effect::Event(event) if !torn => step.events.push(event),
@@ -96,6 +102,24 @@ impl Member {
             }
         }
         step
+    }
+
+    /// What is made with the group's keys is stored in one step with the keys as they are after it.
+    fn is_on_disk(&self, frame: &ToServer) -> bool {
+        let mut rooms = self.disk.iter().filter(|(key, _)| key.first() == Some(&b'r'));
+        let mut is_in_a_room = |holds: &dyn Fn(&RoomState) -> bool| {
+            rooms.any(|(_, value)| holds(&postcard::from_bytes(value).expect("what was persisted can be read")))
+        };
+        match frame {
+            ToServer::Send(sent) => is_in_a_room(&|room| {
+                let mut made = room.outbox.iter().filter_map(|item| item.made.as_ref());
+                room.number == Some(sent.room.0) && made.any(|made| made.counter == sent.counter && made.body == sent.body)
+            }),
+            ToServer::Join(join) => is_in_a_room(
+                &|room| matches!(&room.phase, Phase::Joining(joining) if joining.offer.as_ref().is_some_and(|offer| offer.commit == join.commit)),
+            ),
+            _ => true,
+        }
     }
 
     /// The process dies and starts again from its disk.
