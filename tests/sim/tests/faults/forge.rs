@@ -45,6 +45,11 @@ impl Forge {
         Self { room: first.room, hub, root, last, created: first.time, frontier, senders, fresh: Vec::new() }
     }
 
+    /// What follows is said to be of another room.
+    pub fn of_room(self, room: RoomId) -> Self {
+        Self { room, ..self }
+    }
+
     /// The next place goes to this, in somebody's name.
     pub fn put(&mut self, sender: Pseudonym, send: &Send) -> Header {
         let group_info = (send.kind == Kind::Commit).then(|| hash_bytes(&send.group_info));

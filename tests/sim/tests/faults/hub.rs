@@ -129,6 +129,30 @@ fn fault_04_a_room_is_created_once_and_is_the_hash_of_its_creation() {
 }
 
 #[test]
+fn fault_08_what_was_made_for_another_room_is_refused() {
+    let mut scene = scene();
+    let one = pseudonym(&scene.world, 1);
+    let own = say(&mut scene.world, 1, "for this room");
+    // A true commit of a facilitator, of another group at the same epoch.
+    let mut elsewhere = World::calm_circle(77, 3).unwrap();
+    let (other, author) = (elsewhere.circles[0].id, pseudonym(&elsewhere, 0));
+    elsewhere.members[0].core.invite(scene.hub.wall(), &other, 1).unwrap();
+    let sends = elsewhere.members[0].take_effects(false).sends;
+    let found = sends.into_iter().find_map(|frame| if let ToServer::Send(send) = frame { Some(send) } else { None });
+    let foreign = Send { counter: own.counter, ..found.filter(|send| send.kind == Kind::Commit).expect("a commit") };
+    assert_eq!(foreign.epoch, own.epoch);
+    let size = scene.hub.log().len();
+    assert_eq!(scene.submit(one, foreign.clone()), Err(Code::InvalidCommit), "in a member's name");
+    assert_eq!(scene.submit(author, foreign.clone()), Err(Code::InvalidCommit), "in its author's");
+    let frame = LinkFrame::Submit { id: 8, submission: submission(other, author, foreign) };
+    let said = scene.hub.link_frame(scene.link, frame);
+    let refused = said.iter().any(|frame| matches!(frame, LinkFrame::Submitted { id: 8, outcome: Err((Code::NoSuchRoom, _)) }));
+    assert!(refused, "as it is, where its room is not: {said:?}");
+    assert_eq!(scene.hub.log().len(), size);
+    assert_eq!(scene.submit(one, own), Ok(()), "on the same link");
+}
+
+#[test]
 fn fault_09_a_refused_entry_stays_refused_whichever_way_it_comes() {
     let mut scene = scene();
     let (one, two) = (pseudonym(&scene.world, 1), pseudonym(&scene.world, 2));

@@ -1,9 +1,10 @@
 //! A lying hub against a mirror.
 
 use bytes::Bytes;
+use kith_client::core::timeline::RowContent;
 use kith_protocol::codec::{decode_creation_body, encode_creation_body};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, Coop, Hash, Seq};
+use kith_protocol::ids::{ConnectionId, Coop, Hash, RoomId, Seq};
 use kith_protocol::link::{Batch, LinkFrame};
 use kith_protocol::log::checkpoint::Checkpoint;
 use kith_protocol::member::{Send, ToMember, ToServer};
@@ -145,6 +146,37 @@ fn fault_07_an_invalid_entry_keeps_its_place_and_paging_goes_on_past_it() {
     let mut forge = scene.forge();
     forge.put(zero, &Send { counter: good.counter + 1, ..good });
     assert_eq!(attested(&scene.send(forge.batch(number))), Some(size + 5));
+}
+
+#[test]
+fn fault_08_entries_of_another_room_are_refused_and_the_room_lives() {
+    let mut scene = scene();
+    let who = pseudonym(&scene.world, 0);
+    let good = say(&mut scene.world, 0, "of this room");
+    let room = scene.mirror.room();
+    // Made for another room: the hub's word is over that room, or over this one with the other's headers in it.
+    let other = || RoomId([8; 32]);
+    let mut forge = scene.forge().of_room(other());
+    forge.put(who, &good);
+    let batch = forge.batch(room.number);
+    let attestation = forge.sign(Checkpoint { room: room.id, ..forge.checkpoint() });
+    scene.refuses(batch.clone(), "a batch of another room");
+    scene.refuses(Batch { attestation, ..batch }, "headers of another room");
+    // What was encrypted for another room, at a place of this one: nobody reads it, and what follows is read.
+    let mut elsewhere = World::calm(77).unwrap();
+    let foreign = say(&mut elsewhere, 0, "of another room");
+    let mut forge = scene.forge();
+    let poison = forge.put(who, &Send { body: foreign.body, ..good.clone() }).seq;
+    let own = pseudonym(&scene.world, 1);
+    let mine = say(&mut scene.world, 1, "still here");
+    let after = forge.put(own, &mine).seq;
+    assert_eq!(attested(&scene.send(forge.batch(room.number))), Some(after.0 + 1), "on the same link");
+    for frame in scene.mirror.session(&scene.world.members[1]).1 {
+        scene.world.members[1].core.handle_frame(scene.mirror.wall(), frame);
+    }
+    let read = shown(&mut scene.world, 1, poison);
+    assert!(matches!(read, Some(RowContent::Unreadable(_))), "{read:?}");
+    assert_eq!(shown(&mut scene.world, 1, after), text("still here"));
 }
 
 #[test]
