@@ -17,7 +17,7 @@ pub fn fuzz(seconds: u64) -> Result<()> {
     let bins = dir.join(host()?).join("debug");
     let artifacts = dir.join("artifacts");
     fs::create_dir_all(&artifacts)?;
-    let share = (seconds / targets.len().max(1) as u64).max(1);
+    let share = seconds.div_ceil(targets.len().max(1) as u64).max(1);
     let mut found = Vec::new();
     for target in &targets {
         let corpus = dir.join("corpus").join(target);

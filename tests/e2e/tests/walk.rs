@@ -1,6 +1,8 @@
 //! The walk: two co-ops, one encrypted room, from one member's hand to another's eye. Word for word what the README shows.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,11 +25,16 @@ fn a_check_in_travels() {
     for coop in &world.coops {
         assert!(http(coop.port, "/healthz").is_some_and(|answer| answer.contains("200 OK")));
     }
-    assert!(world.coops[0].kithd(&["neighbour", "key"]).starts_with("alder.test ed25519:"));
+    let line = world.coops[0].kithd(&["neighbour", "key"]);
+    assert!(line.starts_with("alder.test ed25519:"));
+    let key: Value = serde_json::from_str(&world.coops[0].kithd(&["neighbour", "key", "--json"])).unwrap();
+    assert_eq!(format!("{} {}", key["name"].as_str().unwrap(), key["key"].as_str().unwrap()), line);
+    assert_eq!(mode(&world.coops[0].folder.join("keys.toml")), 0o600);
     let link_of_a = world.coops[0].kithd(&["invite"]);
     let link_of_b: Value = serde_json::from_str(&world.coops[1].kithd(&["invite", "--uses", "2", "--json"])).unwrap();
     world.kith("H1", &["join", &link_of_a, "--name", FIRST]);
     world.kith("H2", &["join", link_of_b["link"].as_str().unwrap(), "--name", SECOND]);
+    assert_eq!((world.kith_lines("H1", &["rooms"]), mode(&world.home("H1"))), (vec![], 0o700));
     let used_up = world.try_kith("H9", &["join", &link_of_a, "--name", "third"]);
     assert!(!used_up.status.success() && String::from_utf8_lossy(&used_up.stderr).contains("fresh link"));
 
@@ -71,6 +78,10 @@ fn a_check_in_travels() {
         assert!(coop.stop() <= Duration::from_secs(5));
     }
     canaries(&world, &metrics, &secrets, false);
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
 }
 
 /// The most urgent request is answered truthfully.
