@@ -142,6 +142,11 @@ pub const LINK_QUEUE_BYTES_MAX: usize = 80 * 1024 * 1024;
 pub const LINK_READ_AHEAD_MESSAGES_MAX: usize = 256;
 /// Rooms of which batches are under way to one mirror at once.
 pub const LINK_ROOMS_IN_FLIGHT_MAX: usize = 16;
+/// Payload of one WebSocket frame to a member, bytes; longer messages go in fragments (RFC 6455 section 5.4). A connection
+/// keeps a buffer of this order for as long as it lives.
+pub const FRAGMENT_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of small messages to one member that are gathered into one write.
+pub const GATHER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one WebSocket's write buffer before it is flushed.
 pub const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
 /// Frames that a session may send per second, sustained.

@@ -15,19 +15,24 @@ use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{DecodeError, Encoding, decode_to_server};
 use kith_protocol::ids::{ConnectionId, Millis};
 use kith_protocol::limits::{
-    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, MEMBER_FRAME_BYTES_MAX, MEMBER_RAW_BYTES_MAX, MESSAGE_MS_MAX,
-    SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
+    CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND_MILLI, FRAGMENT_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, MEMBER_RAW_BYTES_MAX,
+    MESSAGE_MS_MAX, SESSION_QUEUE_MESSAGES_MAX, UNAUTHENTICATED_FRAME_BYTES_MAX, WRITE_BUFFER_BYTES_MAX,
 };
 use kith_protocol::rate::Bucket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use self::gather::Gather;
 use crate::coop::Input;
 use crate::coop::driver::{Handle, Message as ToCoop};
 use crate::queue::{Receiver, queue};
+
+mod gather;
 
 /// How long the reason may take to be written before the connection ends.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -90,7 +95,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(1024)
-        .write_buffer_size(4 * 1024)
+        // What is written is gathered beneath it.
+        .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
         .max_message_size(Some(MEMBER_FRAME_BYTES_MAX))
         .max_frame_size(Some(MEMBER_FRAME_BYTES_MAX))
@@ -100,7 +106,7 @@ fn config() -> WebSocketConfig {
 /// Serves an upgraded connection until it closes.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding: Encoding, coop: Handle) {
     let meter = Arc::new(Meter { read: AtomicU64::new(0), allowed: AtomicU64::new(UNAUTHENTICATED_FRAME_BYTES_MAX as u64) });
-    let stream = Metered { inner: stream, meter: meter.clone() };
+    let stream = Metered { inner: Gather::new(stream), meter: meter.clone() };
     let ws = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
     let connection = coop.new_connection();
     let (queue, outgoing) = queue(SESSION_QUEUE_MESSAGES_MAX);
@@ -127,7 +133,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, encoding
 
 /// A WebSocket's messages, and how much was read for them.
 struct Incoming<S> {
-    stream: SplitStream<WebSocketStream<Metered<S>>>,
+    stream: SplitStream<WebSocketStream<Metered<Gather<S>>>>,
     meter: Arc<Meter>,
     /// Bytes that had been read when the last message was complete.
     complete: u64,
@@ -199,8 +205,25 @@ async fn read_frames<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// A message as it goes out. The WebSocket copies each frame into a buffer that never shrinks: what a connection has caught
+/// up on once must not stay in memory while it idles.
+fn fragments(mut message: Bytes, encoding: Encoding) -> impl Iterator<Item = Message> {
+    let first = match encoding {
+        Encoding::Binary => Data::Binary,
+        Encoding::Json => Data::Text,
+    };
+    let mut opcode = Some(first);
+    std::iter::from_fn(move || {
+        let opcode_now = opcode.take()?;
+        let payload = message.split_to(message.len().min(FRAGMENT_BYTES_MAX));
+        let is_final = message.is_empty();
+        opcode = (!is_final).then_some(Data::Continue);
+        Some(Message::Frame(Frame::message(payload, OpCode::Data(opcode_now), is_final)))
+    })
+}
+
 async fn write_frames<S: AsyncRead + AsyncWrite + Unpin>(
-    sink: &mut SplitSink<WebSocketStream<Metered<S>>, Message>,
+    sink: &mut SplitSink<WebSocketStream<Metered<Gather<S>>>, Message>,
     encoding: Encoding,
     connection: ConnectionId,
     coop: &Handle,
@@ -208,16 +231,11 @@ async fn write_frames<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut batch = Vec::new();
     while outgoing.recv_many(&mut batch, WRITE_BATCH).await {
-        for bytes in batch.drain(..) {
-            let message = match encoding {
-                Encoding::Binary => Message::Binary(bytes),
-                Encoding::Json => match String::from_utf8(bytes.into()) {
-                    Ok(text) => Message::Text(text.into()),
-                    Err(_) => return,
-                },
-            };
-            if sink.feed(message).await.is_err() {
-                return;
+        for message in batch.drain(..) {
+            for fragment in fragments(message, encoding) {
+                if sink.feed(fragment).await.is_err() {
+                    return;
+                }
             }
         }
         // Nothing is kept for a burst that may never come again.

@@ -91,7 +91,8 @@ impl Listener {
             Some(config) => {
                 let handshake = TlsAcceptor::from(config).accept(tcp);
                 if let Ok(Ok(tls)) = timeout(Duration::from_millis(TLS_HANDSHAKE_MS_MAX), handshake).await {
-                    self.serve_http(tls, open).await;
+                    // In a place of its own: each task that it passes through would have room for it for ever.
+                    self.serve_http(Box::new(tls), open).await;
                 }
             }
         }

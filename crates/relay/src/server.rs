@@ -39,6 +39,10 @@ fn member_tls(files: &TlsFiles) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         .with_single_cert(certificates, key)
         .context("the certificate and the key do not fit together")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Who comes back does without the certificate (RFC 8446 section 2.2), however many they are: the ticket is with them, not
+    // in a table here. A connection needs one.
+    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
 

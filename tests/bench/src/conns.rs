@@ -1,5 +1,5 @@
-//! What an idle connection costs in memory: authenticated, in one room, read to its end. And what happens when all of them
-//! come back at once.
+//! What an idle connection costs in memory: authenticated, in one room, read to its end; a thousand devices, then ten
+//! connections of each. And what happens when all of them come back at once.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::bare;
 use crate::device::random;
+use crate::fanout::MEMBERS;
 use crate::meter::Socket;
 use crate::process::{Coop, Server};
 use crate::report::{Figure, Report};
 use crate::room::{self, Seat};
+use crate::tls;
 use crate::wire::Line;
 
 const BENCH: &str = "conns";
@@ -22,6 +24,10 @@ const CASES: [(&str, usize); 2] = [("rss_per_connection_1000", 1_000), ("rss_per
 const GOAL_KIB: f64 = 8.0;
 /// Of the bare one, where the goal was set.
 const BARE_KIB: f64 = 4.5;
+/// With TLS on top.
+const TLS: (&str, usize, f64) = ("rss_per_tls_connection_10000", 10_000, 16.0);
+/// A thousand members, each with a device.
+const ROOMS: usize = 20;
 
 /// How many come back at once, how many messages each has missed, and how long all of them together may take.
 const STORM: usize = 5_000;
@@ -31,57 +37,78 @@ const STORM_GOAL_S: f64 = 60.0;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
 /// Resident memory per connection at each number. The sockets stay open all the while.
-struct Ladder<'a> {
+struct Ladder<'a, S> {
     server: &'a Server,
-    sockets: Vec<Socket>,
+    sockets: Vec<S>,
+    /// Connections at first: what the server allocates once, and for a room once, is no cost of a connection.
+    first: usize,
     before_kib: f64,
 }
 
-impl<'a> Ladder<'a> {
-    /// One connection first: what the server allocates once is no cost of a connection.
-    fn begin(server: &'a Server, first: Socket) -> anyhow::Result<Self> {
-        Ok(Self { server, sockets: vec![first], before_kib: server.resident_kib()? })
+impl<'a, S> Ladder<'a, S> {
+    async fn begin(server: &'a Server, first: usize, connect: impl AsyncFn(usize) -> anyhow::Result<S>) -> anyhow::Result<Self> {
+        let mut ladder = Self { server, sockets: Vec::new(), first, before_kib: 0.0 };
+        ladder.climb(0, &connect).await?;
+        ladder.before_kib = server.resident_kib()?;
+        Ok(ladder)
     }
 
-    fn kib_each(&self) -> anyhow::Result<f64> {
-        Ok((self.server.resident_kib()? - self.before_kib) / (self.sockets.len() - 1) as f64)
+    /// So many more than at first; KiB each.
+    async fn climb(&mut self, connections: usize, connect: impl AsyncFn(usize) -> anyhow::Result<S>) -> anyhow::Result<f64> {
+        while self.sockets.len() < self.first + connections {
+            self.sockets.push(connect(self.sockets.len()).await?);
+        }
+        Ok((self.server.resident_kib()? - self.before_kib) / connections as f64)
     }
 }
 
 pub async fn run(report: &mut Report) -> anyhow::Result<()> {
     let server = Server::bare()?;
-    let mut ladder = Ladder::begin(&server, bare::connect(server.port, 0).await?)?;
+    let connect = async |_| bare::connect(server.port, 0).await;
+    let mut ladder = Ladder::begin(&server, 1, connect).await?;
     let mut bare_kib = Vec::new();
     for (_, connections) in CASES {
-        while ladder.sockets.len() <= connections {
-            ladder.sockets.push(bare::connect(server.port, 0).await?);
-        }
-        bare_kib.push(ladder.kib_each()?);
+        bare_kib.push(ladder.climb(connections, connect).await?);
     }
     drop(ladder);
 
-    let coop = Coop::start()?;
-    let seats = room::of(1, coop.invite(1)?).await?;
-    let Some(seat) = seats.first() else { return Ok(()) };
-    let mut ladder = Ladder::begin(&coop.server, seat.connect(coop.server.port).await?)?;
+    let mut coop = Coop::start()?;
+    let seats = room::many(ROOMS, MEMBERS, &coop).await?;
+    // What the thousand joins left in memory is no cost of a connection either.
+    coop.stop()?;
+    coop.restart()?;
+    // One of each room at first.
+    let seat = |at: usize| &seats[at % ROOMS * MEMBERS + at / ROOMS % MEMBERS];
+    let connect = async |at| seat(at).connect(coop.server.port).await;
+    let mut ladder = Ladder::begin(&coop.server, ROOMS, connect).await?;
     for ((case, connections), bare) in CASES.into_iter().zip(bare_kib) {
-        while ladder.sockets.len() <= connections {
-            ladder.sockets.push(seat.connect(coop.server.port).await?);
-        }
-        let value = ladder.kib_each()?;
+        let value = ladder.climb(connections, connect).await?;
         report.add(Figure::relative(BENCH, case, value, "KiB", GOAL_KIB, bare, BARE_KIB));
     }
     drop(ladder);
-    let seconds =
-        timeout(2 * Duration::from_secs_f64(STORM_GOAL_S), storm(coop.server.port, seat)).await.context("not all came back")??;
+    let came_back = timeout(2 * Duration::from_secs_f64(STORM_GOAL_S), storm(coop.server.port, &seats[..MEMBERS]));
+    let seconds = came_back.await.context("not all came back")??;
     report.add(Figure::at_most(BENCH, "storm_5000", seconds, "s", STORM_GOAL_S));
+
+    // The same co-op, which now does TLS itself.
+    coop.stop()?;
+    let dialler = tls::Dialler::to(&mut coop)?;
+    let connect = async |at| {
+        let mut socket = dialler.connect().await?;
+        seat(at).greet(&mut socket).await?;
+        anyhow::Ok(socket)
+    };
+    let (case, connections, goal) = TLS;
+    let value = Ladder::begin(&coop.server, ROOMS, connect).await?.climb(connections, connect).await?;
+    report.add(Figure::at_most(BENCH, case, value, "KiB", goal));
     Ok(())
 }
 
-/// Messages are said while nobody is there; then everybody comes at once. Seconds until the last has read them all.
-async fn storm(port: u16, seat: &Seat) -> anyhow::Result<f64> {
-    let mut socket = seat.connect(port).await?;
-    let mut line = Line::kith(seat.clone());
+/// Messages are said in a room while nobody is there; then everybody comes at once. Seconds until the last has read them all.
+async fn storm(port: u16, room: &[Seat]) -> anyhow::Result<f64> {
+    let author = room.first().context("somebody")?;
+    let mut socket = author.connect(port).await?;
+    let mut line = Line::kith(author.clone());
     let noise = random()?;
     for stamp in 0..MISSED {
         socket.send(Message::Binary(line.message(stamp, &noise))).await?;
@@ -91,7 +118,7 @@ async fn storm(port: u16, seat: &Seat) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut all = JoinSet::new();
     for at in 0..STORM {
-        let seat = seat.clone();
+        let seat = room[at % room.len()].clone();
         all.spawn(async move {
             let (mut wait, longest) = AGAIN;
             loop {

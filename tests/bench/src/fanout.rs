@@ -76,14 +76,7 @@ async fn kith_figures() -> anyhow::Result<(Single, Outcome)> {
     drop(coop);
     let coop = Coop::start()?;
     // Every member of every room is a device of its own: shared ones would get several rooms' messages in one write.
-    let mut rooms = Vec::new();
-    for _ in 0..ROOMS {
-        rooms.push(tokio::spawn(room::of(MEMBERS, coop.invite(MEMBERS)?)));
-    }
-    let mut seats = Vec::new();
-    for room in rooms {
-        seats.extend(room.await??);
-    }
+    let seats = room::many(ROOMS, MEMBERS, &coop).await?;
     let many = many_rooms(&connect(&coop, seats).await?, &coop.server, "kithd").await?;
     Ok((one, many))
 }

@@ -14,6 +14,7 @@ mod meter;
 mod process;
 mod report;
 mod room;
+mod tls;
 mod wire;
 
 use anyhow::bail;

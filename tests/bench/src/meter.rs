@@ -114,10 +114,14 @@ pub async fn connect(port: u16) -> anyhow::Result<(Socket, Arc<Meter>)> {
     tcp.set_nodelay(true)?;
     let meter = Arc::new(Meter::default());
     let counted = Counted { inner: tcp, meter: meter.clone(), head_end: 0 };
+    Ok((upgrade(counted, port).await?, meter))
+}
+
+/// A session's WebSocket over whatever carries it.
+pub async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(stream: S, port: u16) -> anyhow::Result<WebSocketStream<S>> {
     let mut request = format!("ws://127.0.0.1:{port}/kith/v1").into_client_request()?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(Encoding::Binary.subprotocol()));
-    let (socket, _) = client_async_with_config(request, counted, Some(config())).await?;
-    Ok((socket, meter))
+    Ok(client_async_with_config(request, stream, Some(config())).await?.0)
 }
 
 #[cfg(test)]

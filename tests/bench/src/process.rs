@@ -61,6 +61,15 @@ impl Server {
         Some(answer)
     }
 
+    fn serves(&self) -> bool {
+        self.get("/readyz").is_some_and(|answer| answer.contains("200 OK"))
+    }
+
+    /// Somebody answers at its port, in whatever tongue.
+    fn listens(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
     /// One of its metrics, by its whole name.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let answer = self.get("/metrics")?;
@@ -102,15 +111,15 @@ fn kithd() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The server of a co-op's folder, once it serves.
-fn serve(dir: &TempDir, port: u16) -> anyhow::Result<Server> {
+/// The server of a co-op's folder, once it is ready.
+fn serve(dir: &TempDir, port: u16, is_ready: fn(&Server) -> bool) -> anyhow::Result<Server> {
     let log = std::fs::File::create(dir.path().join("kithd.log"))?;
     let mut serve = Command::new(kithd()?);
     serve.arg("serve").arg(dir.path().join("coop"));
     let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
     let mut server = Server { child, port };
     let deadline = Instant::now() + START;
-    while !server.get("/readyz").is_some_and(|answer| answer.contains("200 OK")) {
+    while !is_ready(&server) {
         if let Some(status) = server.child.try_wait()? {
             bail!("kithd ended: {status}\n{}", std::fs::read_to_string(dir.path().join("kithd.log"))?);
         }
@@ -132,7 +141,7 @@ impl Coop {
         init.arg("init").arg(dir.path().join("coop")).args(["--name", name]);
         init.args(["--listen", &format!("127.0.0.1:{port}"), "--link-listen", &format!("127.0.0.1:{link_port}")]);
         ensure!(init.stdout(Stdio::null()).status()?.success(), "kithd init failed");
-        Ok(Self { server: serve(&dir, port)?, dir, name, link_port })
+        Ok(Self { server: serve(&dir, port, Server::serves)?, dir, name, link_port })
     }
 
     pub fn folder(&self) -> PathBuf {
@@ -150,7 +159,19 @@ impl Coop {
 
     /// Serves again after [`Self::stop`].
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        self.server = serve(&self.dir, self.server.port)?;
+        self.server = serve(&self.dir, self.server.port, Server::serves)?;
+        Ok(())
+    }
+
+    /// Serves again after [`Self::stop`], and does TLS for its members with this certificate and key (PEM).
+    pub fn restart_with_tls(&mut self, certificate: &str, key: &str) -> anyhow::Result<()> {
+        let folder = self.folder();
+        let paths = [folder.join("certificate.pem"), folder.join("key.pem")];
+        std::fs::write(&paths[0], certificate)?;
+        std::fs::write(&paths[1], key)?;
+        let mut config = std::fs::OpenOptions::new().append(true).open(folder.join("kithd.toml"))?;
+        write!(config, "\n[tls]\ncertificate = {:?}\nkey = {:?}\n", paths[0], paths[1])?;
+        self.server = serve(&self.dir, self.server.port, Server::listens)?;
         Ok(())
     }
 

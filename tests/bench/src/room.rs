@@ -8,10 +8,13 @@ use kith_protocol::ids::{CoopName, DeviceHandle, Epoch, RoomId, RoomNumber};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
 use kith_protocol::member::{ToMember, ToServer, auth_statement};
 use kith_protocol::sign::SecretKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::device::{Device, now};
 use crate::meter::{self, Socket};
+use crate::process::Coop;
 use crate::wire;
 
 /// A room of its first member alone, open for others.
@@ -78,6 +81,12 @@ impl Seat {
     /// The same, and how many entries came.
     pub async fn connect_counting(&self, port: u16) -> anyhow::Result<(Socket, u64)> {
         let (mut socket, _) = meter::connect(port).await?;
+        let read = self.greet(&mut socket).await?;
+        Ok((socket, read))
+    }
+
+    /// Authenticates on an open socket and reads to the end; how many entries came.
+    pub async fn greet<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocketStream<S>) -> anyhow::Result<u64> {
         let mut read = 0;
         loop {
             let message = socket.next().await.context("the server closed the connection")??;
@@ -85,9 +94,9 @@ impl Seat {
             match decode_to_member(bytes, Encoding::Binary)? {
                 ToMember::Challenge { nonce } => {
                     let signature = self.key.sign(&auth_statement(&self.coop, &nonce, &self.key.public()));
-                    wire::send(&mut socket, &ToServer::Authenticate { device: self.handle, signature }).await?;
+                    wire::send(socket, &ToServer::Authenticate { device: self.handle, signature }).await?;
                 }
-                ToMember::Synced => return Ok((socket, read)),
+                ToMember::Synced => return Ok(read),
                 ToMember::Entries(entries) => read += entries.entries.len() as u64,
                 ToMember::Refused(refused) => anyhow::bail!("refused: {refused:?}"),
                 _ => {}
@@ -108,5 +117,18 @@ pub async fn of(members: usize, link: MembershipLink) -> anyhow::Result<Vec<Seat
     }
     let epoch = seats.last().map_or(Epoch(0), |seat| seat.epoch);
     seats.iter_mut().for_each(|seat| seat.epoch = epoch);
+    Ok(seats)
+}
+
+/// So many rooms of so many members each, who are all devices of their own, room by room.
+pub async fn many(rooms: usize, members: usize, coop: &Coop) -> anyhow::Result<Vec<Seat>> {
+    let mut begun = Vec::new();
+    for _ in 0..rooms {
+        begun.push(tokio::spawn(of(members, coop.invite(members)?)));
+    }
+    let mut seats = Vec::new();
+    for room in begun {
+        seats.extend(room.await??);
+    }
     Ok(seats)
 }

@@ -8,9 +8,10 @@ use kith_protocol::codec::{Encoding, decode_to_member, encode_to_server};
 use kith_protocol::error::Code;
 use kith_protocol::log::Kind;
 use kith_protocol::member::{Send, ToMember, ToServer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::meter::Socket;
 use crate::room::Seat;
 
 /// Of a text of 36 bytes as the client makes it (`kith-bench bytes` measures it): franking tag, sender data, ciphertext.
@@ -22,7 +23,7 @@ const BODY: usize = TAG + 1 + SENDER_DATA + 2 + CIPHERTEXT;
 /// Room, counter, epoch, kind and lengths around a body in a Send.
 const AROUND: usize = 14;
 
-pub async fn send(socket: &mut Socket, frame: &ToServer) -> anyhow::Result<()> {
+pub async fn send<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, frame: &ToServer) -> anyhow::Result<()> {
     Ok(socket.send(Message::Binary(encode_to_server(frame, Encoding::Binary))).await?)
 }
 

@@ -110,6 +110,10 @@ async fn members_are_served_by_tls() {
     let stream = connector.connect(name("alder.test"), tcp().await).await.unwrap();
     let mut socket = open(stream, Encoding::Binary).await;
     assert!(matches!(next(&mut socket, Encoding::Binary).await, ToMember::Challenge { .. }));
+    drop(socket);
+    // Who comes again does without the certificate.
+    let again = connector.connect(name("alder.test"), tcp().await).await.unwrap();
+    assert_eq!(again.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     assert!(coop.kithd(&["invite"]).starts_with("https://"));
     server.kill().unwrap();
     server.wait().unwrap();

@@ -233,6 +233,30 @@ async fn fault_25_fragments_without_end_are_cut() {
     assert!(taken <= UNAUTHENTICATED_FRAME_BYTES_MAX as u64 + slack, "{taken} bytes of a stranger's fragments");
 }
 
+/// RFC 6455 section 5.4: the first fragment has the message's opcode, the others continue it, the last is final.
+#[test]
+fn a_long_message_goes_in_fragments() {
+    for (encoding, opcode) in [(Encoding::Binary, Data::Binary), (Encoding::Json, Data::Text)] {
+        for (len, lens) in [
+            (0, vec![0]),
+            (FRAGMENT_BYTES_MAX, vec![FRAGMENT_BYTES_MAX]),
+            (FRAGMENT_BYTES_MAX + 1, vec![FRAGMENT_BYTES_MAX, 1]),
+            (3 * FRAGMENT_BYTES_MAX, vec![FRAGMENT_BYTES_MAX; 3]),
+        ] {
+            let message: Bytes = (0..len).map(|at| at as u8).collect();
+            let frames: Vec<Frame> = fragments(message.clone(), encoding)
+                .map(|fragment| if let Message::Frame(frame) = fragment { frame } else { panic!("{fragment:?}") })
+                .collect();
+            let opcodes = frames.iter().map(|frame| frame.header().opcode);
+            assert!(opcodes.eq(std::iter::once(OpCode::Data(opcode)).chain(vec![OpCode::Data(Data::Continue); lens.len() - 1])));
+            let finals: Vec<bool> = frames.iter().map(|frame| frame.header().is_final).collect();
+            assert_eq!((finals.iter().filter(|is| **is).count(), finals.last()), (1, Some(&true)));
+            assert_eq!(frames.iter().map(|frame| frame.payload().len()).collect::<Vec<_>>(), lens);
+            assert_eq!(frames.iter().flat_map(|frame| frame.payload().to_vec()).collect::<Bytes>(), message);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault_25_pings_have_a_rate() {
     let coop = coop();
