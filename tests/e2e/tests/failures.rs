@@ -29,6 +29,8 @@ fn kill_at_random(seed: u64) {
     let mut world = World::two_coops();
     let room = world.shared_room();
     let mut acknowledged = Vec::new();
+    // Of either server, and of either side's command while it ran.
+    let mut kills = [0; 4];
     let mut said = HashSet::new();
     for i in 0..100u32 {
         // Both sides at once.
@@ -39,17 +41,25 @@ fn kill_at_random(seed: u64) {
             said.insert(text.clone());
             (child, text)
         });
-        // A command takes up to a quarter of a second: every stage of it may be hit.
-        match dice.roll(6) {
+        // A command takes up to a quarter of a second, or on a fast machine a quarter of that: every stage of it may be hit.
+        // Whatever the seed, each server is hit once.
+        let is_due = i % 50 == 10;
+        match if is_due { 0 } else { dice.roll(6) } {
             0 => {
-                let coop = dice.roll(2) as usize;
+                let coop = if is_due { i as usize / 50 } else { dice.roll(2) as usize };
                 wait(Duration::from_millis(dice.roll(250)));
                 world.coops[coop].kill();
                 world.coops[coop].start();
+                kills[coop] += 1;
             }
             1 => {
-                wait(Duration::from_millis(dice.roll(250)));
-                let _ = children[dice.roll(2) as usize].0.kill();
+                let longest = [60, 250][dice.roll(2) as usize];
+                wait(Duration::from_millis(dice.roll(longest)));
+                let side = dice.roll(2) as usize;
+                // One that has ended by itself was not killed.
+                let runs = matches!(children[side].0.try_wait(), Ok(None));
+                let _ = children[side].0.kill();
+                kills[2 + side] += u32::from(runs);
             }
             _ => {}
         }
@@ -59,6 +69,8 @@ fn kill_at_random(seed: u64) {
             }
         }
     }
+    println!("seed {seed:#x}: killed alder {}, birch {}, the first's commands {}, the second's {}", kills[0], kills[1], kills[2], kills[3]);
+    assert!(kills[0] > 0 && kills[1] > 0 && kills[2] + kills[3] > 0, "seed {seed:#x}: {kills:?}");
     assert!(acknowledged.len() > 150, "seed {seed:#x}: {} acknowledged", acknowledged.len());
     // The outboxes go out, and both sides come to the same end.
     for home in ["H1", "H2", "H1", "H2"] {

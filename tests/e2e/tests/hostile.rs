@@ -163,7 +163,7 @@ async fn strangers(port: u16, count: usize, until: Instant) -> usize {
     done
 }
 
-/// As many as fit into the time, up to 100,000.
+/// The time is there so that a machine which is too slow says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_15_strangers_leave_no_memory_behind() {
     let world = World::strangers();
@@ -172,10 +172,10 @@ async fn fault_15_strangers_leave_no_memory_behind() {
     // Buffers and pools have their size once so many were there at once.
     strangers(port, 4_000, forever).await;
     let before = coop.resident_bytes();
-    let done = strangers(port, 100_000, Instant::now() + Duration::from_secs(40)).await;
+    let done = strangers(port, 100_000, Instant::now() + Duration::from_secs(300)).await;
     let grown = coop.resident_bytes().saturating_sub(before);
     println!("{done} strangers, {before} bytes before, {grown} more after");
-    assert!(done >= 5_000, "{done} are too few to tell");
+    assert_eq!(done, 100_000, "so many came in the time");
     // What an allocator keeps for itself, and next to nothing a stranger.
     let bound = (2 << 20) + 40 * done as u64;
     assert!(grown < bound, "{grown} bytes for {done} strangers");

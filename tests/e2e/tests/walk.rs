@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use kith_e2e::{World, files, http, texts};
 use kith_protocol::ids::to_hex;
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
@@ -140,14 +140,35 @@ fn canaries(world: &World, metrics: &[String], secrets: &[(String, Vec<u8>)], is
     texts.extend(metrics.iter().map(|text| ("/metrics".to_owned(), text.clone().into_bytes())));
     for (place, bytes) in texts {
         for (name, secret) in secrets {
-            for form in [
-                secret.clone(),
-                to_hex(secret).into_bytes(),
-                STANDARD.encode(secret).into_bytes(),
-                URL_SAFE_NO_PAD.encode(secret).into_bytes(),
-            ] {
+            for form in forms(secret) {
                 assert!(!contains(&bytes, &form), "{place} holds {name}");
             }
+        }
+    }
+}
+
+/// As it is, in hex, and in base64 wherever it begins in what was encoded.
+fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex = to_hex(secret);
+    let mut forms = vec![secret.to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
+    for before in 0..3 {
+        let shifted = [&[0; 2][..before], secret].concat();
+        for text in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+            // A sextet that it shares with a neighbour is not its own.
+            let own = usize::from(before > 0) + before..text.len() - usize::from(shifted.len() % 3 > 0);
+            forms.push(text.as_bytes()[own].to_vec());
+        }
+    }
+    forms
+}
+
+#[test]
+fn a_canary_is_found_in_every_form() {
+    let secret = b"a canary that sings";
+    for before in 0..4 {
+        let text = [&b"xyz"[..before], secret, b"and what comes behind"].concat();
+        for encoded in [text.clone(), STANDARD.encode(&text).into_bytes(), URL_SAFE_NO_PAD.encode(&text).into_bytes()] {
+            assert!(forms(secret).iter().any(|form| contains(&encoded, form)), "{before} bytes before it");
         }
     }
 }

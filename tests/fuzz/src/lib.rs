@@ -25,6 +25,7 @@ use kith_protocol::member::{Entries, ToMember};
 use kith_protocol::mls_framing;
 use kith_protocol::ratchet_tree::{restore, shorten};
 use kith_relay::room::view::GroupView;
+use kith_relay::terms::TermsFile;
 
 /// The room of everything here that needs one.
 const ROOM: RoomId = RoomId([9; 32]);
@@ -33,7 +34,7 @@ const ROOM: RoomId = RoomId([9; 32]);
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also its binary's and its seeds'.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("device_group", device_group),
     ("proof", proof),
     ("to_server", to_server),
@@ -50,6 +51,7 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("group_view", group_view),
     ("agreement", agreement),
     ("ratchet_tree", ratchet_tree),
+    ("terms", terms),
 ];
 
 /// What decodes is encoded again, and that decodes to the same.
@@ -154,6 +156,14 @@ pub fn note(data: &[u8]) {
     }
     if let Ok(checkpoint) = Checkpoint::parse(text) {
         assert_eq!(checkpoint.text(), text);
+    }
+}
+
+/// What a steward writes of an agreement: terms that are taken come out of their own rendering as they were.
+pub fn terms(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(terms) = TermsFile::parse(text).and_then(TermsFile::into_terms) {
+        assert_eq!(TermsFile::from(&terms).into_terms().ok(), Some(terms));
     }
 }
 
