@@ -55,6 +55,8 @@ fn content_json(content: &RowContent) -> (&'static str, Value) {
         RowContent::Removed(who) => ("removed", json!({ "members": ids(who) })),
         RowContent::InviteOpened => ("invite", json!({})),
         RowContent::VotersChanged => ("voters", json!({})),
+        RowContent::Complained => ("complained", json!({})),
+        RowContent::Undone(who) => ("undone", json!({ "member": who.to_string() })),
         RowContent::HubChanged(coop) => ("hub", json!({ "coop": coop })),
         RowContent::Unreadable(why) => ("unreadable", json!({ "why": why })),
     }
@@ -104,6 +106,13 @@ impl Style {
             RowContent::Left => format!("{head} {}", self.paint("2", "left")),
             RowContent::Removed(_) => format!("{head} {}", self.paint("2", "removed somebody")),
             RowContent::VotersChanged => format!("{head} {}", self.paint("2", "changed which co-ops keep this room")),
+            RowContent::Complained => format!("{head} {}", self.paint("2", "could not follow a change of this room's keys")),
+            RowContent::Undone(_) => {
+                format!(
+                    "{head} {}",
+                    self.paint("33", "and others could not follow a change of this room's keys: it was undone, and whoever made it is out")
+                )
+            }
             RowContent::HubChanged(coop) => format!("{head} {}", self.paint("2", &format!("{coop} keeps this room in order now"))),
             RowContent::InviteOpened => format!("{head} {}", self.paint("2", "opened an invitation")),
             RowContent::Unreadable(why) => format!("{head}: {}", self.paint("33", &format!("(cannot be read: {why})"))),

@@ -4,6 +4,7 @@
 //! members all judge alike. Whoever follows the group's state gathers the facts; the rules are here.
 
 use crate::admission::Admission;
+use crate::contest::{Complaint, Docket};
 use crate::credential::LeafCertificate;
 use crate::error::Code;
 use crate::ids::{CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
@@ -21,11 +22,13 @@ pub enum Standing {
     Left = 2,
     /// Removed by somebody; never comes back under this pseudonym.
     Removed = 3,
+    /// A commit of its was voided; its leaf stands until the next commit, which takes it out.
+    Convicted = 4,
 }
 
 impl Standing {
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::Unknown, Self::Member, Self::Left, Self::Removed].into_iter().find(|standing| *standing as u32 == number)
+        [Self::Unknown, Self::Member, Self::Left, Self::Removed, Self::Convicted].into_iter().find(|standing| *standing as u32 == number)
     }
 }
 
@@ -45,6 +48,12 @@ pub trait RoomFacts {
     /// The root key that the room's records give this co-op, if it has been seen.
     fn coop_key(&self, name: &CoopName) -> Option<PublicKey>;
     /// Whether the room's records show that co-op. Who has not read them from the beginning cannot say no.
+    /// Pseudonyms that stand as convicted.
+    fn convicted(&self) -> Vec<Pseudonym>;
+    /// Commits that may still be complained of, as far as they are not settled by now.
+    fn docket(&self) -> &Docket;
+    /// The sender's index by first appearance in the log.
+    fn index_of(&self, who: &Pseudonym) -> Option<u32>;
     fn has_seen(&self, name: &CoopName) -> bool {
         self.coop_key(name).is_some()
     }
@@ -67,6 +76,8 @@ pub enum What {
     /// Its votes, and that they lead to this place, have been checked ([`crate::log::succession::Succession`]).
     Succession,
     Commit(Box<CommitFacts>),
+    /// Its signature by the leaf has been checked.
+    Complaint(Complaint),
 }
 
 /// What a commit does, as its (already verified) MLS content says.
@@ -127,6 +138,10 @@ pub enum Refusal {
     Invite,
     #[error("the pseudonym was removed from the room or is in it already")]
     Standing,
+    #[error("whose commit was voided must be taken out first")]
+    Convicted,
+    #[error("there is no such commit to complain of, or it is not this sender's to judge")]
+    Complaint,
 }
 
 impl Refusal {
@@ -137,7 +152,9 @@ impl Refusal {
             Self::Epoch { .. } => Code::WrongEpoch,
             Self::Time => Code::Malformed,
             Self::NotMember => Code::NoSuchRoom,
-            Self::Role | Self::Standing | Self::Context => Code::Forbidden,
+            Self::Role | Self::Standing | Self::Context | Self::Complaint => Code::Forbidden,
+            // The next commit takes it out, and then there is room again.
+            Self::Convicted => Code::EpochBusy,
             Self::Author | Self::Proposals | Self::Identity => Code::InvalidCommit,
             Self::Certificate | Self::CoopKey => Code::BadCertificate,
             Self::Invite => Code::InviteClosed,
@@ -170,6 +187,11 @@ pub fn judge(room: &impl RoomFacts, entry: &EntryFacts) -> Result<(), Refusal> {
         What::Succession if entry.id.sender == Pseudonym::ROOM && entry.id.counter.device == 0 => Ok(()),
         What::Succession => Err(Refusal::Author),
         What::Commit(commit) => judge_commit(room, entry, commit),
+        // Whom the commit took out may complain of it, too: standing is as it was before.
+        What::Complaint(complaint) => {
+            let index = room.index_of(&entry.id.sender).ok_or(Refusal::NotMember)?;
+            if room.docket().admits(index, entry.epoch, complaint) { Ok(()) } else { Err(Refusal::Complaint) }
+        }
     }
 }
 
@@ -201,7 +223,11 @@ fn judge_member_commit(room: &impl RoomFacts, entry: &EntryFacts, commit: &Commi
         return Err(Refusal::Identity);
     }
     let role = room.context().role(sender);
-    let removes_members = commit.removes.iter().any(|who| room.standing(who) != Standing::Left);
+    if !room.convicted().iter().all(|who| commit.removes.contains(who)) {
+        return Err(Refusal::Convicted);
+    }
+    let is_out = |who: &Pseudonym| matches!(room.standing(who), Standing::Left | Standing::Convicted);
+    let removes_members = commit.removes.iter().any(|who| !is_out(who));
     if removes_members && !may(role, Action::Remove) {
         return Err(Refusal::Role);
     }
@@ -241,9 +267,12 @@ fn judge_join(room: &impl RoomFacts, entry: &EntryFacts, commit: &CommitFacts, j
     if commit.new_context.is_some() || commit.broken_context || !commit.removes.is_empty() {
         return Err(Refusal::Proposals);
     }
+    if !room.convicted().is_empty() {
+        return Err(Refusal::Convicted);
+    }
     match room.standing(&entry.id.sender) {
         Standing::Unknown => {}
-        Standing::Member | Standing::Left | Standing::Removed => return Err(Refusal::Standing),
+        Standing::Member | Standing::Left | Standing::Removed | Standing::Convicted => return Err(Refusal::Standing),
     }
     let admission = join.admission.as_ref().ok_or(Refusal::Invite)?;
     let invite = room.context().invite(&admission.invite).ok_or(Refusal::Invite)?;
@@ -257,17 +286,20 @@ fn judge_join(room: &impl RoomFacts, entry: &EntryFacts, commit: &CommitFacts, j
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Coop, Counter};
+    use crate::contest::Contest;
+    use crate::ids::{Coop, Counter, Seq};
     use crate::log::voters::Voters;
     use crate::room::{Invite, Role};
-    use crate::sign::SecretKey;
+    use crate::sign::{SecretKey, Signature};
 
     struct Room {
+        docket: Docket,
         id: RoomId,
         context: RoomContext,
         group_info: Hash,
         taken: Vec<(PublicKey, u32)>,
         coop: Coop,
+        convicted: Vec<Pseudonym>,
     }
 
     const FACILITATOR: Pseudonym = Pseudonym([1; 16]);
@@ -275,6 +307,7 @@ mod tests {
     const MEMBER: Pseudonym = Pseudonym([3; 16]);
     const LEFT: Pseudonym = Pseudonym([4; 16]);
     const REMOVED: Pseudonym = Pseudonym([5; 16]);
+    const CONVICTED: Pseudonym = Pseudonym([7; 16]);
     const JOINER: Pseudonym = Pseudonym([6; 16]);
     const EPOCH: Epoch = Epoch(20);
     const NOW: UnixSeconds = UnixSeconds(1_000_000);
@@ -300,6 +333,7 @@ mod tests {
                 FACILITATOR | MODERATOR | MEMBER => Standing::Member,
                 LEFT => Standing::Left,
                 REMOVED => Standing::Removed,
+                CONVICTED => Standing::Convicted,
                 _ => Standing::Unknown,
             }
         }
@@ -308,6 +342,15 @@ mod tests {
         }
         fn is_use_taken(&self, invite: &PublicKey, number: u32) -> bool {
             self.taken.contains(&(*invite, number))
+        }
+        fn convicted(&self) -> Vec<Pseudonym> {
+            self.convicted.clone()
+        }
+        fn docket(&self) -> &Docket {
+            &self.docket
+        }
+        fn index_of(&self, who: &Pseudonym) -> Option<u32> {
+            [FACILITATOR, MODERATOR, MEMBER, LEFT, REMOVED, CONVICTED].iter().position(|known| known == who).map(|at| at as u32)
         }
         fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
             ["alder.test", "birch.test", "cedar.test"].contains(&name.as_str()).then_some(self.coop.key)
@@ -324,6 +367,8 @@ mod tests {
 
     fn room() -> Room {
         Room {
+            docket: Docket::default(),
+            convicted: Vec::new(),
             id: RoomId([7; 32]),
             context: RoomContext {
                 roles: vec![(FACILITATOR, Role::Facilitator), (MODERATOR, Role::Moderator)],
@@ -428,6 +473,55 @@ mod tests {
             ),
             (commit(FACILITATOR, |c| c.broken_context = true), Err(Refusal::Context)),
             (EntryFacts { epoch: Epoch(19), ..commit(MEMBER, |_| {}) }, Err(Refusal::Epoch { current: EPOCH, got: Epoch(19) })),
+        ] {
+            assert_eq!(judge(&room, &entry), verdict, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn complaints() {
+        let mut room = room();
+        let complaint = Complaint { commit: Seq(40), leaf: Hash([4; 32]), signature: Signature([0; 64]) };
+        let contest = Contest {
+            seq: complaint.commit,
+            leaf: complaint.leaf,
+            epoch: EPOCH,
+            time: NOW,
+            author: 0,
+            jury: vec![0, 2, 4],
+            complaints: Vec::new(),
+        };
+        room.docket.begin(contest);
+        let of = |sender, epoch| EntryFacts { epoch: Epoch(epoch), ..entry(sender, 8, What::Complaint(complaint)) };
+        for (entry, verdict) in [
+            (of(MEMBER, EPOCH.0), Ok(())),
+            (of(REMOVED, EPOCH.0), Ok(())),
+            (of(FACILITATOR, EPOCH.0), Err(Refusal::Complaint)),
+            (of(MODERATOR, EPOCH.0), Err(Refusal::Complaint)),
+            (of(MEMBER, EPOCH.0 + 1), Err(Refusal::Complaint)),
+            (of(JOINER, EPOCH.0), Err(Refusal::Counter { expected: 1, got: 8 })),
+            (
+                EntryFacts { id: EntryId { counter: Counter { device: 0, number: 7 }, sender: MEMBER }, ..of(MEMBER, EPOCH.0) },
+                Err(Refusal::Duplicate),
+            ),
+        ] {
+            assert_eq!(judge(&room, &entry), verdict, "{entry:?}");
+        }
+    }
+
+    /// Until its leaf is out nothing else is committed, and nobody joins.
+    #[test]
+    fn whose_commit_was_voided_goes_first() {
+        let mut room = room();
+        room.convicted = vec![CONVICTED];
+        for (entry, verdict) in [
+            (commit(MEMBER, |_| {}), Err(Refusal::Convicted)),
+            (commit(MEMBER, |c| c.removes = vec![CONVICTED]), Ok(())),
+            (commit(MEMBER, |c| c.removes = vec![CONVICTED, LEFT]), Ok(())),
+            (commit(MEMBER, |c| c.removes = vec![CONVICTED, MODERATOR]), Err(Refusal::Role)),
+            (commit(CONVICTED, |_| {}), Err(Refusal::NotMember)),
+            (entry(CONVICTED, 8, What::Message), Err(Refusal::NotMember)),
+            (join(|_, _| {}), Err(Refusal::Convicted)),
         ] {
             assert_eq!(judge(&room, &entry), verdict, "{entry:?}");
         }

@@ -4,7 +4,7 @@
 //! group state. Generated protobuf types stay inside [`codec`]'s private `wire` module.
 //!
 //! ```text
-//! ids, limits, time ── sign ── log (header, merkle, note, checkpoint) ── judge
+//! ids, limits, time ── sign ── log (header, merkle, note, checkpoint) ── judge ── contest
 //!                         └── credential, admission, room, frank, invite_link
 //! member, link, content ── codec ── wire (generated, private)
 //! deflate, mls_framing ── ratchet_tree
@@ -14,6 +14,7 @@ pub mod admission;
 pub mod agreement;
 pub mod codec;
 pub mod content;
+pub mod contest;
 pub mod credential;
 pub mod deflate;
 pub mod error;

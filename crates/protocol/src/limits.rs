@@ -10,7 +10,7 @@ pub const LINK_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Largest ratchet tree that is served or taken, bytes. With everything else that a joiner needs, each at its limit, it
 /// fits into a member's frame.
-pub const TREE_BYTES_MAX: usize = 112 * 1024;
+pub const TREE_BYTES_MAX: usize = 104 * 1024;
 /// Largest body of a succession, bytes: one with the votes of all voters, each with the longest names, fits.
 pub const SUCCESSION_BYTES_MAX: usize = 18 * 1024;
 /// Largest proof that a co-op broke its word, bytes.
@@ -253,3 +253,13 @@ pub const RECONNECT_MS_MAX: u64 = 3_000;
 pub const FOLLOWED_LINES_MAX: u64 = 1_000;
 /// Bytes of one statement's blob at which another statement begins: far below SQLite's limit of 10^9.
 pub const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Seconds of a day of header time.
+pub const DAY_S: u64 = 86_400;
+/// A member that said something within so many days of header time counts as active.
+pub const ACTIVE_DAYS: u32 = 14;
+/// Fewer active members than this judge no commit; then all members do.
+pub const JURY_MIN: usize = 3;
+/// A commit may be complained of within this time of header time, seconds.
+pub const CONTESTABLE_S: u64 = 7 * 86_400;
+/// Commits of a room that may be complained of; beyond it the oldest stands.
+pub const CONTESTS_MAX: usize = 1_024;

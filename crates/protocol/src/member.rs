@@ -202,6 +202,8 @@ pub struct Group {
     pub leaves: Vec<SignedLeave>,
     /// Body of the newest succession; empty in the first term.
     pub succession: Bytes,
+    /// Of each sender's newest entry ([`crate::contest::day_of`]): it says whose complaints of a commit count.
+    pub days: Vec<u32>,
 }
 
 /// What a device signs to authenticate: bound to the co-op's name and to this connection's challenge.

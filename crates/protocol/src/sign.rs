@@ -39,10 +39,12 @@ pub enum Label {
     Vote,
     /// A mirror has taken a member's message that has no place yet.
     Provisional,
+    /// A member cannot follow a commit.
+    Complaint,
 }
 
 impl Label {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DeviceAuth,
         Self::MembershipInvite,
         Self::LeafCertificate,
@@ -56,6 +58,7 @@ impl Label {
         Self::RootSuccession,
         Self::Vote,
         Self::Provisional,
+        Self::Complaint,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -73,6 +76,7 @@ impl Label {
             Self::RootSuccession => "kith/root-succession/v1",
             Self::Vote => "kith/vote/v1",
             Self::Provisional => "kith/provisional/v1",
+            Self::Complaint => "kith/complaint/v1",
         }
     }
 }

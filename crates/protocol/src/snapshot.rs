@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::contest::{Activity, Docket};
 use crate::ids::{Coop, CoopName, Epoch, Hash, Pseudonym, PublicKey, Seq, Term, UnixSeconds};
 use crate::judge::Standing;
 use crate::log::checkpoint::Attestation;
@@ -19,6 +20,8 @@ pub struct RoomSnapshot {
     pub last_time: UnixSeconds,
     /// Last counters by device, by index of the sender.
     pub counters: Vec<Vec<u64>>,
+    /// By index of the sender.
+    pub activity: Vec<Activity>,
 }
 
 /// Rewritten when the group or a standing changes.
@@ -42,6 +45,20 @@ pub struct GroupSnapshot {
     pub ended: Vec<Attestation>,
     /// Exact body of the newest succession; empty in the first term.
     pub succession: Bytes,
+    pub docket: Docket,
+    /// The states to which the docket's commits may be undone, in the order of its `kept`.
+    pub befores: Vec<Before>,
+}
+
+/// What a commit changes, as it was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    pub epoch: Epoch,
+    pub group_info: Bytes,
+    pub tree: Bytes,
+    pub invite_uses: Vec<(PublicKey, Vec<u32>)>,
+    /// By index of the sender.
+    pub standings: Vec<Standing>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -214,6 +214,7 @@ pub fn snapshots(data: &[u8]) {
     if let Ok(attestation) = codec::decode_attestation(ROOM, data) {
         assert_eq!(codec::encode_attestation(&attestation), data);
     }
+    is_stable(data, codec::decode_docket, codec::encode_docket);
     is_stable(data, codec::decode_vote, codec::encode_vote);
     is_stable(data, codec::decode_succession, codec::encode_succession);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::FutureExt;
 use kith_client::core::Core;
 use kith_client::core::state::{RowState, RowWhat};
-use kith_protocol::ids::{CoopName, Pseudonym, RoomId};
+use kith_protocol::ids::{CoopName, Epoch, Pseudonym, RoomId};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
 use kith_storage::{LogRow, Neighbours, Outbox, RoomLog};
@@ -185,9 +185,15 @@ fn one_log(world: &World, circle: &Circle) -> Result<(), Violation> {
 
 fn one_commit_an_epoch(world: &World, circle: &Circle) -> Result<(), Violation> {
     let log = headers(&world.coops[hub_of(world, circle)].log(&circle.id));
-    let commits: Vec<u64> = log.iter().filter(|header| header.kind == Kind::Commit).map(|header| header.epoch.0).collect();
-    let unique: BTreeSet<u64> = commits.iter().copied().collect();
-    if unique.len() == commits.len() { Ok(()) } else { no(Check::OneCommit, format!("two commits for one epoch: {commits:?}")) }
+    let commits: Vec<(u64, u64)> =
+        log.iter().filter(|header| header.kind == Kind::Commit).map(|header| (header.epoch.0, header.seq.0)).collect();
+    // Between two of one epoch somebody has complained: the first is void.
+    let is_void = |from: u64, to: u64| log[from as usize..to as usize].iter().any(|header| header.kind == Kind::Complaint);
+    let twice = commits
+        .iter()
+        .enumerate()
+        .any(|(at, (epoch, seq))| commits[at + 1..].iter().any(|(other, later)| other == epoch && !is_void(*seq, *later)));
+    if twice { no(Check::OneCommit, format!("two commits for one epoch: {commits:?}")) } else { Ok(()) }
 }
 
 /// The newest checkpoint of each co-op is over the rows that it serves.
@@ -258,6 +264,15 @@ fn known_by(world: &World, member: usize, room: &RoomId) -> u64 {
     state.map_or(u64::MAX, |state| state.certified)
 }
 
+/// A commit that the room has gone back to before.
+fn is_void(world: &World, room: &RoomId, commit: &Header) -> bool {
+    let Some(circle) = world.circles.iter().find(|circle| circle.id == *room) else { return false };
+    let hub = &world.coops[hub_of(world, circle)];
+    let epoch = hub.room(room).and_then(|room| room.log()).map_or(Epoch(0), |log| log.epoch());
+    let later = headers(&hub.log(room)).into_iter().filter(|header| header.kind == Kind::Commit && header.seq > commit.seq);
+    epoch <= commit.epoch || later.into_iter().any(|header| header.epoch <= commit.epoch)
+}
+
 fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
     let mut history = History::new();
     // What is not shown counts too: a commit that could not be applied leaves a member behind for ever.
@@ -266,6 +281,9 @@ fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History
         let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
         if let RowWhat::Unreadable(why) = row.what {
             let header = Header::decode(&row.header).expect("a stored header");
+            if header.kind == Kind::Commit && is_void(world, room, &header) {
+                continue;
+            }
             let what = format!("member {member} cannot read {} {:?} of {}: {why}", header.seq, header.kind, short(room));
             return no(Check::SameHistory, what);
         }

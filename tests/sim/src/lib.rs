@@ -12,6 +12,7 @@ pub mod drive;
 pub mod member;
 pub mod mutant;
 pub mod network;
+pub mod nonsense;
 pub mod plan;
 mod restore;
 pub mod script;

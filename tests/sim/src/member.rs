@@ -6,10 +6,19 @@ use kith_client::core::machine::{is_loaded, row_key};
 use kith_client::core::state::{Phase, RoomState};
 use kith_client::core::{Core, Effect, Event, ItemState, Row, VerifyReport};
 use kith_protocol::error::Code;
-use kith_protocol::ids::{ConnectionId, RoomId, UnixSeconds};
+use kith_protocol::ids::{ConnectionId, Hash, RoomId, UnixSeconds};
+use kith_protocol::log::Kind;
+use kith_protocol::log::header::hash_bytes;
 use kith_protocol::member::ToServer;
+use kith_protocol::sign::SecretKey;
 
 use crate::coop::wall;
+use crate::nonsense::spoil;
+
+/// Where in a key of the MLS store it says what the value is (behind two prefixes, the group's id and its length), and what
+/// the private keys of a leaf and its path are.
+const LABEL_AT: usize = 35;
+const EPOCH_KEY_PAIRS: u8 = 13;
 
 /// Something that was said, and how far it is known to have come.
 #[derive(Debug, Clone)]
@@ -48,6 +57,12 @@ pub struct Member {
     pub reports: Vec<VerifyReport>,
     /// Why its co-op put something off, in order.
     pub put_off: Vec<Code>,
+    /// What a blinded device lacks.
+    hidden: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its next commit is nonsense.
+    pub is_mad: bool,
+    /// Hashes of such commits.
+    pub nonsense: Vec<Hash>,
 }
 
 impl Member {
@@ -65,6 +80,9 @@ impl Member {
             ticking: false,
             reports: Vec::new(),
             put_off: Vec::new(),
+            hidden: Vec::new(),
+            is_mad: false,
+            nonsense: Vec::new(),
         }
     }
 
@@ -93,7 +111,7 @@ impl Member {
                 }
                 Effect::Send(frame) if !torn => {
                     step.unsaved += usize::from(!self.is_on_disk(&frame));
-                    step.sends.push(frame);
+                    step.sends.push(self.as_it_means(frame));
                 }
                 Effect::Event(Event::Verified(report)) => self.reports.push(report),
                 Effect::Event(Event::PutOff { code, .. }) => self.put_off.push(code),
@@ -102,6 +120,40 @@ impl Member {
             }
         }
         step
+    }
+
+    /// What a mad member sends, and believes that it has made.
+    fn as_it_means(&mut self, mut frame: ToServer) -> ToServer {
+        let ToServer::Send(send) = &mut frame else { return frame };
+        let is_here = |core: &Core, id: &RoomId| core.room_state(id).is_some_and(|room| room.number == Some(send.room.0));
+        let Some(id) = self.core.room_ids().into_iter().find(|id| is_here(&self.core, id)) else { return frame };
+        if send.kind != Kind::Commit || !std::mem::take(&mut self.is_mad) {
+            return frame;
+        }
+        let key = [&b"r"[..], &id.0].concat();
+        let mut room: RoomState = postcard::from_bytes(&self.disk[&key]).expect("what was persisted can be read");
+        spoil(send, &SecretKey::from_seed(room.leaf_seed));
+        let made = room.outbox.iter_mut().filter_map(|item| item.made.as_mut()).find(|made| made.counter == send.counter);
+        let made = made.expect("it is in the outbox before it is sent");
+        (made.body, made.group_info) = (send.body.to_vec(), send.group_info.to_vec());
+        self.disk.insert(key, postcard::to_stdvec(&room).expect("plain data serialises"));
+        let hash = hash_bytes(&send.body);
+        self.nonsense.push(hash);
+        self.core.reload(hash.0, self.loaded()).expect("its own disk");
+        frame
+    }
+
+    /// Takes the private keys of its path away from a device, or gives them back: without them it can follow no commit.
+    pub fn blind(&mut self, seed: u8) {
+        let is_key = |key: &[u8]| key.starts_with(b"mg") && key.get(LABEL_AT) == Some(&EPOCH_KEY_PAIRS);
+        if self.hidden.is_empty() {
+            let keys: Vec<_> = self.disk.keys().filter(|key| is_key(key)).cloned().collect();
+            assert!(!keys.is_empty(), "it is in a group");
+            self.hidden = keys.into_iter().filter_map(|key| self.disk.remove_entry(&key)).collect();
+        } else {
+            self.disk.extend(std::mem::take(&mut self.hidden));
+        }
+        self.core.reload([seed; 32], self.loaded()).expect("its own disk");
     }
 
     /// What is made with the group's keys is stored in one step with the keys as they are after it.
@@ -122,10 +174,14 @@ impl Member {
         }
     }
 
+    /// What a process reads when it starts.
+    fn loaded(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.disk.iter().filter(|(key, _)| is_loaded(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// The process dies and starts again from its disk.
     pub fn crash(&mut self, seed: [u8; 32]) {
-        let entries: Vec<_> = self.disk.iter().filter(|(key, _)| is_loaded(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
-        self.core = Core::load(seed, entries).expect("what was persisted can be read");
+        self.core = Core::load(seed, self.loaded()).expect("what was persisted can be read");
         self.connection = None;
         self.life += 1;
         (self.connecting, self.ticking) = (false, false);

@@ -40,6 +40,8 @@ pub struct Witness {
     places: BTreeMap<(RoomId, Term, Seq), Hash>,
     /// Which commit ended an epoch.
     epochs: BTreeMap<(RoomId, Term, u64), Seq>,
+    /// Where somebody said that a commit cannot be followed.
+    complaints: BTreeSet<(RoomId, Seq)>,
     votes: BTreeMap<(usize, RoomId, Term), CoopName>,
     /// Bodies in the order in which they were first stored.
     bodies: BTreeMap<Hash, usize>,
@@ -184,12 +186,19 @@ impl Witness {
             if first != leaf {
                 return no(Check::OneLog, format!("co-op {at} has another entry {} in {} than it had been", header.seq, short(&room)));
             }
+            if header.kind == Kind::Complaint {
+                self.complaints.insert((room, header.seq));
+            }
             if header.kind == Kind::Commit {
-                let other = *self.epochs.entry((room, header.term, header.epoch.0)).or_insert(header.seq);
-                if other != header.seq {
-                    let what = format!("entries {other} and {} both end epoch {} of {}", header.seq, header.epoch, short(&room));
+                let other = self.epochs.entry((room, header.term, header.epoch.0)).or_insert(header.seq);
+                let (earlier, later) = (header.seq.min(*other), header.seq.max(*other));
+                // Between two of one epoch somebody has complained: the first is void.
+                let is_void = self.complaints.range((room, earlier)..(room, later)).next().is_some();
+                if earlier != later && !is_void {
+                    let what = format!("entries {earlier} and {later} both end epoch {} of {}", header.epoch, short(&room));
                     return no(Check::OneCommit, what);
                 }
+                *other = later;
             }
         }
         let checkpoint =

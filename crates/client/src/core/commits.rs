@@ -17,6 +17,10 @@ impl Core {
                 joining.offer.as_ref().is_some_and(|offer| offer.commit == entry.body && entry.header.id.sender.0 == state.pseudonym);
             return if ours { self.join_ordered(room, entry) } else { RowWhat::Nothing };
         }
+        if self.is_undone(room, &entry.header) {
+            self.gone(room);
+            return RowWhat::Undone(entry.header.id.sender.0);
+        }
         match self.with_group(room, |group, provider| group.stage(provider, &entry.body)) {
             Ok(Handshake::Own) => self.own_commit_ordered(room, entry),
             Ok(Handshake::Other(staged)) => {
@@ -24,26 +28,21 @@ impl Core {
                 if let Err(why) = self.judge_commit(room, entry, &facts) {
                     return RowWhat::Unreadable(why);
                 }
+                let before = self.contest_before(room, entry, facts.join.is_some());
                 if let Err(error) = self.with_group(room, |group, provider| group.merge(provider, *staged)) {
-                    return RowWhat::Unreadable(error.to_string());
+                    return self.cannot_follow(room, entry, error.to_string());
                 }
+                self.contestable(room, before);
                 self.commit_took_effect(room, entry, &facts)
             }
-            Err(error) => RowWhat::Unreadable(error.to_string()),
+            Err(error) => self.cannot_follow(room, entry, error.to_string()),
         }
     }
 
     fn judge_commit(&mut self, room: &RoomId, entry: &Unpacked, facts: &CommitFacts) -> Result<(), String> {
-        let (context, members) =
-            self.with_group(room, |group, _| Ok((group.context(), group.members()))).map_err(|error| error.to_string())?;
+        let (context, members) = self.facts(room)?;
         let state = self.rooms.get(room).ok_or("no such room")?;
-        let known = Facts {
-            id: *room,
-            state,
-            context: context.ok_or("the room's context is broken")?,
-            group_info_hash: Hash(state.group_info_hash),
-            members: members.into_iter().map(|member| member.certificate.pseudonym).collect(),
-        };
+        let known = Facts { id: *room, state, context, group_info_hash: Hash(state.group_info_hash), members, docket: Self::docket(state) };
         let header = &entry.header;
         let what = What::Commit(Box::new(facts.clone()));
         let entry = EntryFacts { id: header.id, epoch: header.epoch, time: header.time, what };
@@ -51,9 +50,11 @@ impl Core {
     }
 
     fn own_commit_ordered(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
+        let before = self.contest_before(room, entry, false);
         if let Err(error) = self.with_group(room, |group, provider| group.merge_own(provider)) {
             return RowWhat::Unreadable(error.to_string());
         }
+        self.contestable(room, before);
         let counter = entry.header.id.counter.number;
         let context = self.with_group(room, |group, _| Ok(group.context())).ok().flatten();
         let mut facts = CommitFacts::default();
@@ -83,12 +84,15 @@ impl Core {
         let has_new_voters = votes != state.voters;
         state.voters_before = std::mem::replace(&mut state.voters, votes);
         state.epoch += 1;
+        state.contests.room_epoch = state.epoch;
         state.group_info_hash = entry.header.extra.0;
         let removed: Vec<[u8; 16]> = facts.removes.iter().map(|who| who.0).collect();
+        state.contests.convicted.retain(|who| !removed.contains(who));
         let (gone, expelled): (Vec<_>, Vec<_>) = removed.iter().partition(|who| state.left.contains(who));
         state.left.retain(|who| !gone.contains(who));
         state.removed.extend(expelled.iter().copied());
         if let Some(join) = &facts.join {
+            state.contests.leavers.retain(|who| *who != join.certificate.pseudonym.0);
             state.profile_due = true;
             if let Some(admission) = &join.admission {
                 state.uses.push((admission.invite.0, admission.use_number));
@@ -128,6 +132,7 @@ impl Core {
         let Phase::Joining(joining) = std::mem::replace(&mut state.phase, Phase::Active) else { return RowWhat::Nothing };
         let Some(offer) = joining.offer else { return RowWhat::Nothing };
         state.epoch = offer.epoch + 1;
+        state.contests.room_epoch = state.epoch;
         state.group_info_hash = entry.header.extra.0;
         state.joined_at = entry.header.seq.0;
         state.joined_epoch = offer.epoch + 1;

@@ -1,6 +1,7 @@
 //! What a member knows of a room, for the rules that everybody judges by. A member that joined late knows nothing of what
 //! was before: where the log's beginning would be needed, the hub's and the mirrors' judgement stands.
 
+use kith_protocol::contest::Docket;
 use kith_protocol::ids::{CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::room::RoomContext;
@@ -13,6 +14,7 @@ pub struct Facts<'a> {
     pub context: RoomContext,
     pub group_info_hash: Hash,
     pub members: Vec<Pseudonym>,
+    pub docket: Docket,
 }
 
 impl RoomFacts for Facts<'_> {
@@ -32,7 +34,9 @@ impl RoomFacts for Facts<'_> {
         &self.group_info_hash
     }
     fn standing(&self, who: &Pseudonym) -> Standing {
-        if self.state.removed.contains(&who.0) {
+        if self.state.contests.convicted.contains(&who.0) {
+            Standing::Convicted
+        } else if self.state.removed.contains(&who.0) {
             Standing::Removed
         } else if self.state.left.contains(&who.0) {
             Standing::Left
@@ -51,6 +55,15 @@ impl RoomFacts for Facts<'_> {
     }
     fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
         self.state.coops.get(name.as_str()).copied().map(PublicKey)
+    }
+    fn convicted(&self) -> Vec<Pseudonym> {
+        self.state.contests.convicted.iter().map(|who| Pseudonym(*who)).collect()
+    }
+    fn docket(&self) -> &Docket {
+        &self.docket
+    }
+    fn index_of(&self, who: &Pseudonym) -> Option<u32> {
+        self.state.senders.iter().position(|known| *known == who.0).map(|at| at as u32)
     }
     fn has_seen(&self, name: &CoopName) -> bool {
         // A joiner knows the co-ops that have members now, not those that had some.

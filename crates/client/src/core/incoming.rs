@@ -178,12 +178,16 @@ impl Core {
                 let number = state.number.map(RoomNumber);
                 return number.map_or((), |number| self.ask_again(room, number));
             }
-            if front.header.kind == Kind::Commit && certified <= seq {
+            // These change the group.
+            let is_complaint = front.header.kind == Kind::Complaint;
+            let complaint = is_complaint.then(|| front.clone());
+            let changes = front.header.kind == Kind::Commit || complaint.is_some_and(|front| self.decides(room, &front));
+            if changes && certified <= seq {
                 return;
             }
-            let Some(entry) = view.waiting.pop_front() else { return };
+            let Some(entry) = self.session.logs.get_mut(room).and_then(|view| view.waiting.pop_front()) else { return };
             self.apply(room, &entry);
-            if entry.header.kind == Kind::Commit {
+            if changes {
                 self.recertify(room);
             }
         }
@@ -202,6 +206,7 @@ impl Core {
             (Kind::Commit, _) => self.apply_commit(room, entry),
             (Kind::Leave, _) => self.apply_leave(room, entry),
             (Kind::Succession, _) => self.apply_succession(room, entry),
+            (Kind::Complaint, _) => self.apply_complaint(room, entry),
         };
         let took_effect = !matches!(what, RowWhat::Unreadable(_));
         let Some(state) = self.rooms.get_mut(room) else { return };
@@ -216,9 +221,13 @@ impl Core {
         // An invalid handshake has no effect, on counters neither; a message that cannot be opened is still its sender's next.
         let is_invalid = header.kind != Kind::Message && matches!(what, RowWhat::Unreadable(_));
         if !is_invalid {
+            if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) {
+                Self::note_activity(state, header, index);
+            }
             state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
         }
-        if took_effect && matches!(header.kind, Kind::Commit | Kind::Creation) {
+        let is_undoing = matches!(what, RowWhat::Undone(_));
+        if is_undoing || (took_effect && matches!(header.kind, Kind::Commit | Kind::Creation)) {
             state.last_commit = header.seq.0;
             state.base = Self::base(state);
         }
@@ -258,6 +267,9 @@ impl Core {
     fn apply_own_message(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
         if let Some(content) = self.take_loose(room, entry) {
             return RowWhat::Content(content);
+        }
+        if self.is_void(room, &entry.header) {
+            return RowWhat::Unreadable("it came too late, and is said again".to_owned());
         }
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         match state.outbox.iter_mut().find(|item| Self::is_made_as(item, &entry.header)) {
@@ -362,6 +374,7 @@ impl Core {
             self.gone(room);
         } else {
             state.left.push(who.0);
+            state.contests.leavers.push(who.0);
         }
         RowWhat::Left
     }

@@ -14,7 +14,7 @@ use kith_protocol::room::{Creation, SignedLeave, leave_statement, room_id};
 use kith_protocol::sign::{SecretKey, verify};
 
 use super::machine::{Ask, Core, Event};
-use super::state::{Offer, Phase, RoomState, Votes};
+use super::state::{Contests, Offer, Phase, RoomState, Votes};
 use crate::mls::group::{Group, Joined};
 use crate::mls::provider::Provider;
 
@@ -109,11 +109,11 @@ impl Core {
         }
         state.creation = offered.creation.to_vec();
         state.created = creation.created.0;
-        state.term = offered.term.0;
-        state.size = offered.size;
+        (state.term, state.size) = (offered.term.0, offered.size);
         state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
         state.last_time = offered.last_time.0;
         state.senders = offered.senders.iter().map(|who| who.0).collect();
+        state.contests = Contests::at_join(&offered.days);
         state.group_info_hash = info_hash.0;
         state.last_commit = offered.size.saturating_sub(1);
         state.base = Self::base(state);

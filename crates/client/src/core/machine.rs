@@ -14,7 +14,7 @@ use kith_protocol::member::{RequestId, ToMember, ToServer};
 use openmls_traits::OpenMlsProvider;
 
 use super::audit::Audit;
-use super::state::{Account, Key, OutItem, Phase, RoomState};
+use super::state::{Account, BeforeState, Key, OutItem, Phase, RoomState};
 use crate::mls::group::{Group, GroupError};
 use crate::mls::provider::Provider;
 
@@ -198,6 +198,8 @@ pub struct Core {
     pub(super) rooms: BTreeMap<RoomId, RoomState>,
     pub(super) provider: Provider,
     pub(super) groups: BTreeMap<RoomId, Group>,
+    /// States of groups that they may have to go back to, by epoch.
+    pub(super) befores: BTreeMap<(RoomId, u64), BeforeState>,
     pub(super) session: Session,
     pub(super) now: UnixSeconds,
     account_dirty: bool,
@@ -213,6 +215,7 @@ const KEY_ACCOUNT: &[u8] = b"a";
 const KEY_MLS: u8 = b'm';
 const KEY_ROOM: u8 = b'r';
 const KEY_ROW: u8 = b't';
+const KEY_BEFORE: u8 = b'b';
 
 fn prefixed(prefix: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = vec![prefix];
@@ -227,6 +230,13 @@ pub fn row_key(room: &RoomId, seq: Seq) -> Vec<u8> {
     key
 }
 
+/// The key of a group's state in an earlier epoch.
+pub(super) fn before_key(room: &RoomId, epoch: u64) -> Vec<u8> {
+    let mut key = prefixed(KEY_BEFORE, &room.0);
+    key.extend_from_slice(&epoch.to_be_bytes());
+    key
+}
+
 /// Whether a key is loaded into memory; the timeline is read where it lies.
 pub fn is_loaded(key: &[u8]) -> bool {
     key.first() != Some(&KEY_ROW)
@@ -236,14 +246,19 @@ impl Core {
     /// From what was persisted (all keys of which [`is_loaded`] says so). `seed` must be fresh each time.
     pub fn load(seed: [u8; 32], entries: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Self, CoreError> {
         let damaged = |error: postcard::Error| CoreError::Damaged(error.to_string());
-        let (mut account, mut rooms, mut mls) = (None, BTreeMap::new(), Vec::new());
+        let (mut account, mut rooms, mut mls, mut befores) = (None, BTreeMap::new(), Vec::new(), BTreeMap::new());
+        let id_of = |bytes: &[u8]| RoomId::from_slice(bytes).map_err(|error| CoreError::Damaged(error.to_string()));
         for (key, value) in entries {
             match key.split_first() {
                 Some((prefix, [])) if [*prefix] == KEY_ACCOUNT => account = Some(postcard::from_bytes(&value).map_err(damaged)?),
                 Some((&KEY_MLS, rest)) => mls.push((rest.to_vec(), value)),
                 Some((&KEY_ROOM, rest)) => {
-                    let id = RoomId::from_slice(rest).map_err(|error| CoreError::Damaged(error.to_string()))?;
-                    rooms.insert(id, postcard::from_bytes(&value).map_err(damaged)?);
+                    rooms.insert(id_of(rest)?, postcard::from_bytes(&value).map_err(damaged)?);
+                }
+                Some((&KEY_BEFORE, rest)) => {
+                    let (room, epoch) = rest.split_last_chunk::<8>().unwrap_or((rest, &[0; 8]));
+                    let before = postcard::from_bytes(&value).map_err(damaged)?;
+                    befores.insert((id_of(room)?, u64::from_be_bytes(*epoch)), before);
                 }
                 _ => {}
             }
@@ -253,6 +268,7 @@ impl Core {
             rooms,
             provider: Provider::from_parts(seed, mls),
             groups: BTreeMap::new(),
+            befores,
             session: Session::default(),
             now: UnixSeconds(0),
             account_dirty: false,
@@ -271,6 +287,7 @@ impl Core {
         self.account = fresh.account;
         self.rooms = fresh.rooms;
         self.provider = fresh.provider;
+        self.befores = fresh.befores;
         self.groups.clear();
         Ok(())
     }

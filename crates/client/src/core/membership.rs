@@ -100,6 +100,7 @@ impl Core {
             out_of_step: false,
             joined_at: 0,
             joined_epoch: 0,
+            contests: super::state::Contests::default(),
         }
     }
 

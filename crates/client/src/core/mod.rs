@@ -8,6 +8,7 @@ mod audit;
 mod certify;
 mod commits;
 mod compose;
+mod contest;
 mod facts;
 mod incoming;
 mod joining;

@@ -90,7 +90,8 @@ impl Core {
             return;
         }
         let removing = state.outbox.iter().any(|item| item.seq.is_none() && matches!(item.intent, Intent::RemoveLeft));
-        if !state.left.is_empty() && !removing && self.push_item(room, Intent::RemoveLeft).is_ok() {
+        let somebody_goes = !state.left.is_empty() || !state.contests.convicted.is_empty();
+        if somebody_goes && !removing && self.push_item(room, Intent::RemoveLeft).is_ok() {
             self.move_last_to_front(room);
         }
         if self.rooms.get(room).is_some_and(|state| state.profile_due) {
@@ -99,7 +100,7 @@ impl Core {
     }
 
     /// Ahead of what has not been made yet.
-    fn move_last_to_front(&mut self, room: &RoomId) {
+    pub(super) fn move_last_to_front(&mut self, room: &RoomId) {
         if let Some(state) = self.rooms.get_mut(room)
             && let Some(item) = state.outbox.pop()
         {
@@ -125,6 +126,7 @@ impl Core {
                 self.make_commit(room, Some(&change), counter)?
             }
             Intent::RemoveLeft => self.make_commit(room, None, counter)?,
+            Intent::Complain { commit, leaf } => self.make_complaint(room, *commit, leaf, counter)?,
             Intent::Leave => self.make_leave(room, counter)?,
         };
         if let Some(state) = self.rooms.get_mut(room)
@@ -157,7 +159,7 @@ impl Core {
         let now = self.now;
         let state = self.active(room)?;
         let leaf = SecretKey::from_seed(state.leaf_seed);
-        let left: Vec<Pseudonym> = state.left.iter().map(|who| Pseudonym(*who)).collect();
+        let left: Vec<Pseudonym> = state.left.iter().chain(&state.contests.convicted).map(|who| Pseudonym(*who)).collect();
         let uses = state.uses.clone();
         let (epoch, outgoing) = self.with_group(room, |group, provider| {
             let context = change.and_then(|change| {
@@ -203,11 +205,15 @@ impl Core {
         })
     }
 
-    fn fail(&mut self, room: &RoomId, item: u64, code: Code, detail: &str) {
+    fn drop_item(&mut self, room: &RoomId, item: u64) {
         self.unmake_from(room, item);
         if let Some(state) = self.rooms.get_mut(room) {
             state.outbox.retain(|other| other.id != item);
         }
+    }
+
+    fn fail(&mut self, room: &RoomId, item: u64, code: Code, detail: &str) {
+        self.drop_item(room, item);
         self.events.push(Event::ItemFailed { room: *room, item, code, detail: detail.to_owned() });
     }
 
@@ -275,6 +281,7 @@ impl Core {
         let Some(item) = found.filter(|item| !is_late(item)) else { return };
         let is_message = item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8);
         let (id, is_leave) = (item.id, matches!(item.intent, Intent::Leave));
+        let is_complaint = matches!(item.intent, Intent::Complain { .. });
         if refused.code.is_transient() {
             self.session.sent.remove(&(*room, id));
             self.session.paused.insert(*room);
@@ -287,6 +294,8 @@ impl Core {
             Code::InvalidCommit if !is_message && self.may_try_again(room, id) => self.try_again(room, id),
             // It had its place before this device heard of it, and whoever has left is told nothing further.
             Code::NoSuchRoom if is_leave => self.gone(room),
+            // The room has gone on, or the commit is void already.
+            Code::Forbidden if is_complaint => self.drop_item(room, id),
             code => self.fail(room, id, code, &refused.detail),
         }
     }
@@ -294,7 +303,7 @@ impl Core {
     /// Nobody is left to take out. A commit that was made keeps its counter until the hub has refused it: a refusal that
     /// comes late must not meet another entry under the same counter.
     pub(super) fn drop_needless(state: &mut RoomState) {
-        let is_needed = !state.left.is_empty();
+        let is_needed = !state.left.is_empty() || !state.contests.convicted.is_empty();
         state.outbox.retain(|item| is_needed || item.made.is_some() || !matches!(item.intent, Intent::RemoveLeft));
     }
 
@@ -334,6 +343,7 @@ impl Core {
             Intent::OpenInvite { .. } => "invite",
             Intent::SetVoters(_) => "voters",
             Intent::RemoveLeft => "housekeeping",
+            Intent::Complain { .. } => "complaint",
             Intent::Leave => "leave",
         }
     }

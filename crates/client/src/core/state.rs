@@ -64,7 +64,13 @@ pub enum Intent {
         uses: u32,
         expires_s: u64,
     },
+    /// Takes out who has left, and whose commit was voided.
     RemoveLeft,
+    /// A commit cannot be followed.
+    Complain {
+        commit: u64,
+        leaf: Key,
+    },
     Leave,
     SetVoters(Votes),
 }
@@ -182,6 +188,37 @@ pub struct RoomState {
     pub joined_at: u64,
     /// The first epoch whose messages it can open: what was encrypted before is not for it, wherever it stands in the log.
     pub joined_epoch: u64,
+    pub contests: Contests,
+}
+
+/// What may be complained of, and what it takes to go back.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Contests {
+    /// Encoded.
+    pub docket: Vec<u8>,
+    /// By index of the sender: day of its newest entry, and the newest epoch that one was of.
+    pub activity: Vec<(u32, u64)>,
+    /// Whose commit was voided, and whose leaf still stands.
+    pub convicted: Vec<Who>,
+    /// The room's epoch by its log: beyond this device's own after a commit that it could not follow.
+    pub room_epoch: u64,
+    /// Who has ever left, and has not come back.
+    pub leavers: Vec<Who>,
+    /// Counters and hashes of bodies that were made in an epoch that is void.
+    pub void: Vec<(u64, Key)>,
+}
+
+/// What a commit changes, as it was before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BeforeState {
+    /// All that OpenMLS keeps of the group.
+    pub mls: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub epoch: u64,
+    pub group_info_hash: Key,
+    pub left: Vec<Who>,
+    pub removed: Vec<Who>,
+    pub uses: Vec<(Key, u32)>,
+    pub voters: Votes,
 }
 
 /// A line of the timeline.
@@ -201,6 +238,10 @@ pub enum RowWhat {
     InviteOpened,
     /// Other co-ops' votes count from here on.
     VotersChanged,
+    /// A member cannot follow a commit.
+    Complained,
+    /// Too many could not: that member's commit, and what came after it, is void.
+    Undone(Who),
     /// Another co-op orders the room from here on.
     HubChanged(String),
     /// It could not be opened, and why.

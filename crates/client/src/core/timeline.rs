@@ -43,6 +43,10 @@ pub enum RowContent {
     Removed(Vec<Pseudonym>),
     InviteOpened,
     VotersChanged,
+    /// This member cannot follow a change of the room's keys.
+    Complained,
+    /// A member's change of the room's keys was undone, for too many could not follow it.
+    Undone(Pseudonym),
     /// The co-op that orders the room from here on.
     HubChanged(String),
     Unreadable(String),
@@ -112,6 +116,8 @@ impl Core {
             RowWhat::Removed(who) => RowContent::Removed(who.into_iter().map(Pseudonym).collect()),
             RowWhat::InviteOpened => RowContent::InviteOpened,
             RowWhat::VotersChanged => RowContent::VotersChanged,
+            RowWhat::Complained => RowContent::Complained,
+            RowWhat::Undone(who) => RowContent::Undone(Pseudonym(who)),
             RowWhat::HubChanged(coop) => RowContent::HubChanged(coop),
             RowWhat::Unreadable(why) if header.kind == Kind::Message => RowContent::Unreadable(why),
             RowWhat::Unreadable(_) | RowWhat::Nothing => return Ok(None),

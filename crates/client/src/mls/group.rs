@@ -225,6 +225,11 @@ impl Group {
         provider.storage().remove_group(&group_id(room)).map_err(|error| GroupError::Storage(error.to_string()))
     }
 
+    /// All that is kept of a group, to be adopted again.
+    pub fn export(provider: &Provider, room: &RoomId) -> Result<Delta, GroupError> {
+        provider.storage().group_values(&group_id(room)).map_err(|error| GroupError::Storage(error.to_string()))
+    }
+
     /// An external commit. OpenMLS merges it at once, so it is made in a provider of its own; its state is adopted
     /// ([`Group::adopt`]) only when the commit has its place in the log.
     pub fn join(

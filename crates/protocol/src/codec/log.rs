@@ -4,8 +4,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::convert::{self as c, Result, bytes_of, list_of};
-use super::{DecodeError, scan};
+use super::{DecodeError, contest, scan};
 use crate::admission::Admission;
+use crate::contest::{Activity, Docket};
 use crate::credential::LeafCertificate;
 use crate::ids::{Counter, EntryId, Epoch, RoomId, RoomNumber, Seq, Term, UnixSeconds};
 use crate::judge::Standing;
@@ -375,7 +376,12 @@ pub fn encode_room_snapshot(s: &RoomSnapshot) -> Bytes {
         epoch: s.epoch.0,
         created_s: s.created.0,
         last_time_s: s.last_time.0,
-        counters: s.counters.iter().map(|last| w::DeviceCounters { last: last.clone() }).collect(),
+        counters: s
+            .counters
+            .iter()
+            .zip(s.activity.iter().copied().chain(std::iter::repeat(Activity::default())))
+            .map(|(last, Activity { day, epoch })| w::DeviceCounters { last: last.clone(), day, epoch: epoch.0 })
+            .collect(),
     }
     .encode_to_vec()
     .into()
@@ -384,6 +390,8 @@ pub fn encode_room_snapshot(s: &RoomSnapshot) -> Bytes {
 pub fn decode_room_snapshot(bytes: &[u8]) -> Result<RoomSnapshot> {
     scan::check(bytes, &scan::ROOM_SNAPSHOT)?;
     let s = w::RoomSnapshot::decode(bytes).map_err(schema)?;
+    let activity = s.counters.iter().map(|sender| Ok(Activity { day: sender.day, epoch: Epoch(c::number(sender.epoch, "epoch")?) }));
+    let activity = activity.collect::<Result<_>>()?;
     let counters = s.counters.into_iter().map(|counters| {
         c::bounded(&counters.last, "devices", limits::DEVICES_MAX)?;
         Ok(counters.last)
@@ -396,6 +404,7 @@ pub fn decode_room_snapshot(bytes: &[u8]) -> Result<RoomSnapshot> {
         created: UnixSeconds(c::number(s.created_s, "time")?),
         last_time: UnixSeconds(c::number(s.last_time_s, "time")?),
         counters: counters.collect::<Result<_>>()?,
+        activity,
     })
 }
 
@@ -424,6 +433,8 @@ pub fn encode_group_snapshot(s: &GroupSnapshot) -> Bytes {
         tie_breaker_before: s.voters_before.tie_breaker.as_ref().map(ToString::to_string).unwrap_or_default(),
         ended: s.ended.iter().map(|attestation| attestation_to_wire(RoomNumber(0), attestation)).collect(),
         succession: s.succession.clone(),
+        contests: s.docket.contests.iter().map(contest::contest_to_wire).collect(),
+        befores: s.befores.iter().map(contest::before_to_wire).collect(),
     }
     .encode_to_vec()
     .into()
@@ -441,10 +452,8 @@ pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot
             out_at: c::number(sender.out_at, "sequence number")?.checked_sub(1).map(Seq),
         })
     });
-    let uses = s.invite_uses.into_iter().map(|uses| {
-        c::bounded(&uses.numbers, "uses", limits::INVITE_USES_MAX as usize)?;
-        Ok((c::key(&uses.key, "invite key")?, uses.numbers))
-    });
+    let befores = s.befores.into_iter().map(contest::before_from_wire).collect::<Result<Vec<_>>>()?;
+    let docket = Docket { kept: befores.iter().map(|before| before.epoch).collect(), contests: contest::contests_from_wire(s.contests)? };
     let ended = c::bounded(&s.ended, "terms", limits::TERMS_MAX)?.iter().map(|attestation| {
         let (_, mut attestation) = attestation_from_wire(attestation)?;
         attestation.checkpoint.room = room;
@@ -456,11 +465,13 @@ pub fn decode_group_snapshot(room: RoomId, bytes: &[u8]) -> Result<GroupSnapshot
         tree: c::blob(s.tree, "tree", limits::TREE_BYTES_MAX)?,
         last_commit: Seq(c::number(s.last_commit_seq, "sequence number")?),
         senders: senders.collect::<Result<_>>()?,
-        invite_uses: uses.collect::<Result<_>>()?,
+        invite_uses: contest::uses_from_wire(s.invite_uses)?,
         coops: s.coops.iter().map(|coop| c::coop(&coop.name, &coop.key)).collect::<Result<_>>()?,
         hub: c::coop(&s.hub, &s.hub_key)?,
         voters_before: voters_from_wire(&s.voters_before, &s.tie_breaker_before)?,
         ended: ended.collect::<Result<_>>()?,
         succession: c::blob(s.succession, "succession", limits::SUCCESSION_BYTES_MAX)?,
+        docket,
+        befores,
     })
 }

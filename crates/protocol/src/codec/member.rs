@@ -91,6 +91,7 @@ pub(super) fn group_to_wire(request: u32, g: &Group) -> w::Group {
         attestation: Some(attestation_to_wire(RoomNumber(0), &g.attestation)),
         leaves: g.leaves.iter().map(leave_to_wire).collect(),
         succession: g.succession.clone(),
+        days: g.days.clone(),
     }
 }
 
@@ -112,6 +113,7 @@ pub(super) fn group_from_wire(g: w::Group) -> Result<Group> {
         attestation,
         leaves: c::bounded(&g.leaves, "leaves", limits::LEAVES_MAX)?.iter().map(leave_from_wire).collect::<Result<_>>()?,
         succession: c::blob(g.succession, "succession", limits::SUCCESSION_BYTES_MAX)?,
+        days: c::bounded(&g.days, "days", limits::SENDERS_MAX)?.to_vec(),
     })
 }
 

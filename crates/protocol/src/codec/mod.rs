@@ -6,6 +6,7 @@
 
 mod agreement;
 mod content;
+mod contest;
 mod convert;
 mod link;
 mod log;
@@ -15,6 +16,7 @@ mod scan;
 
 pub use agreement::{decode_agreement_record, encode_agreement_record};
 pub use content::{OpenedContent, decode_content, decode_franked, encode_content, encode_franked};
+pub use contest::{decode_docket, encode_docket};
 pub use link::{decode_link, encode_link};
 pub use log::{
     decode_admission, decode_attestation, decode_certificate, decode_context, decode_creation, decode_creation_body, decode_group_snapshot,

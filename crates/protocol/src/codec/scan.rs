@@ -100,14 +100,18 @@ pub static GROUP_SNAPSHOT: Shape = Shape {
         list(7, "co-ops", limits::SENDERS_MAX, field(KEY)),
         list(10, "voters", limits::VOTERS_MAX, 1),
         list_of(12, "terms", limits::TERMS_MAX, field(HASH), &ATTESTATION),
+        list(14, "contests", limits::CONTESTS_MAX, field(HASH)),
+        list_of(15, "states", limits::CONTESTS_MAX, 2, &BEFORE),
     ],
     parts: &[],
 };
+static BEFORE: Shape = Shape { lists: &[list(4, "invites", limits::ROOM_INVITES_MAX, field(KEY))], parts: &[] };
+pub static DOCKET: Shape = Shape { lists: &[list(1, "contests", limits::CONTESTS_MAX, field(HASH))], parts: &[] };
 static CHECK_IN: Shape = Shape { lists: &[list(3, "words", limits::WORDS_MAX, 1)], parts: &[] };
 pub static CONTENT: Shape = Shape { lists: &[], parts: &[(2, &CHECK_IN)] };
 
 /// Most lists and parts of one shape together.
-const WIDEST: usize = 6;
+const WIDEST: usize = 7;
 
 /// Passes bytes whose lists are within their bounds. What else is wrong with them is for the decoder to find.
 pub fn check(mut bytes: &[u8], shape: &Shape) -> Result<()> {

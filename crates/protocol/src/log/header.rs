@@ -30,13 +30,20 @@ pub enum Kind {
     Leave = 3,
     /// The first entry of a term: the votes that seated its hub.
     Succession = 4,
+    /// A member cannot follow a commit, and says so.
+    Complaint = 5,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Message, Self::Commit, Self::Creation, Self::Leave, Self::Succession];
+    pub const ALL: [Self; 6] = [Self::Message, Self::Commit, Self::Creation, Self::Leave, Self::Succession, Self::Complaint];
 
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// What members hand in, once they are in a room.
+    pub fn is_members(self) -> bool {
+        matches!(self, Self::Message | Self::Commit | Self::Leave | Self::Complaint)
     }
 
     /// Handshakes and control records are never erased.
@@ -196,7 +203,7 @@ mod tests {
         #[test]
         fn decoding_then_encoding_gives_the_same_bytes(mut bytes in prop::collection::vec(any::<u8>(), HEADER_LEN)) {
             bytes[0] = VERSION;
-            bytes[53] %= 4;
+            bytes[53] %= 6;
             let header = Header::decode(&bytes).unwrap();
             prop_assert_eq!(header.encode().to_vec(), bytes);
         }

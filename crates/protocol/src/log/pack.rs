@@ -43,7 +43,7 @@ pub fn extra_of(kind: Kind, body: &[u8], group_info_hash: Option<Hash>) -> Resul
     match kind {
         Kind::Message => mls_framing::check(body).map_err(|_| PackError::Body),
         Kind::Commit | Kind::Creation => group_info_hash.ok_or(PackError::Body),
-        Kind::Leave | Kind::Succession => Ok(Hash([0; 32])),
+        Kind::Leave | Kind::Succession | Kind::Complaint => Ok(Hash([0; 32])),
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use kith_protocol::codec::DecodeError;
 use kith_protocol::content::Content;
+use kith_protocol::contest::Docket;
 use kith_protocol::limits::{self, BODY_BYTES_MAX, CONTENT_BYTES_MAX, LINK_FRAME_BYTES_MAX, MEMBER_FRAME_BYTES_MAX, SUCCESSION_BYTES_MAX};
 use kith_protocol::link::LinkFrame;
 use kith_protocol::log::checkpoint::Attestation;
@@ -95,6 +96,7 @@ fn fault_16_claimed_lengths_cost_nothing() {
     check::<kith_protocol::credential::LeafCertificate>();
     check::<RoomSnapshot>();
     check::<GroupSnapshot>();
+    check::<Docket>();
     check::<Attestation>();
     check::<Vote>();
     check::<Succession>();
@@ -152,10 +154,12 @@ fn fault_16_lists_of_nothing_cost_nothing() {
     for item in [2, 7] {
         check::<RoomSnapshot>(link, <[u8]>::to_vec, item);
     }
-    for item in [5, 6, 7, 10, 12] {
+    for item in [5, 6, 7, 10, 12, 14, 15] {
         check::<GroupSnapshot>(link, <[u8]>::to_vec, item);
     }
     check::<GroupSnapshot>(link, |items| field(12, items), 7);
+    check::<GroupSnapshot>(link, |items| field(15, items), 4);
+    check::<Docket>(link, <[u8]>::to_vec, 1);
     check::<Content>(CONTENT_BYTES_MAX, |items| field(2, items), 3);
     check::<Attestation>(link, <[u8]>::to_vec, 7);
     check::<Vote>(link, |items| field(6, items), 7);

@@ -5,12 +5,12 @@ use kith_protocol::admission::Admission;
 use kith_protocol::agreement::LinkCertificate;
 use kith_protocol::codec::OpenedContent;
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
+use kith_protocol::contest::Docket;
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
     Coop, CoopName, Counter, DeviceHandle, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, RoomNumber, Seq, Term, UnixSeconds,
 };
-use kith_protocol::judge::Standing;
 use kith_protocol::limits;
 use kith_protocol::link::{Batch, LinkFrame, Submission, Versions};
 use kith_protocol::log::Kind;
@@ -18,9 +18,9 @@ use kith_protocol::log::checkpoint::{Attestation, Checkpoint, Mark};
 use kith_protocol::log::succession::{Succession, Vote};
 use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
-use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
+use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, room_id};
 use kith_protocol::sign::Signature;
-use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
+use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -28,6 +28,7 @@ use proptest::sample::select;
 
 use crate::arbitrary_agreements::{notice, succession};
 use crate::arbitrary_proofs::{proof, provisional};
+use crate::arbitrary_snapshots::{activity, before, contest, docket, leave, snapshot_sender};
 use crate::forms::{ATTESTED_ROOM, Form};
 
 /// A form whose values can be drawn, variant by variant.
@@ -70,7 +71,7 @@ fn display_name() -> impl Strategy<Value = String> + Clone {
     vec(select(vec!['a', 'é', '☕', ' ']), 0..8).prop_map(|rest| rest.into_iter().fold("A".to_owned(), |name, c| name + &c.to_string()))
 }
 
-fn coop_name() -> impl Strategy<Value = CoopName> + Clone {
+pub fn coop_name() -> impl Strategy<Value = CoopName> + Clone {
     select(vec!["a", "alder.test", "x-1.example.org", "birch.test"]).prop_map(|name| name.parse().unwrap())
 }
 
@@ -102,7 +103,7 @@ pub fn time() -> impl Strategy<Value = UnixSeconds> + Clone {
     number().prop_map(UnixSeconds)
 }
 
-fn seq() -> impl Strategy<Value = Seq> + Clone {
+pub fn seq() -> impl Strategy<Value = Seq> + Clone {
     number().prop_map(Seq)
 }
 
@@ -208,23 +209,16 @@ fn fetch_group() -> impl Strategy<Value = FetchGroup> + Clone {
     })
 }
 
-fn leave() -> impl Strategy<Value = SignedLeave> + Clone {
-    (pseudonym(), device(), number(), signature()).prop_map(|(sender, device, number, signature)| SignedLeave {
-        id: EntryId { sender, counter: Counter { device, number } },
-        signature,
-    })
-}
-
 fn group() -> impl Strategy<Value = Box<Group>> + Clone {
     let blobs = (blob(), blob(), blob());
     let place = (number(), any::<u32>(), vec(hash(), 0..4), vec(pseudonym(), 0..4), time(), any::<u32>());
-    (blobs, place, attestation_of_number(), vec(leave(), 0..3), blob()).prop_map(
+    (blobs, place, attestation_of_number(), vec(leave(), 0..3), (blob(), vec(any::<u32>(), 0..4))).prop_map(
         |(
             (group_info, short_tree, creation),
             (size, term, frontier, senders, last_time, next_use),
             mut attestation,
             leaves,
-            succession,
+            (succession, days),
         )| {
             attestation.checkpoint.room = room_id(&creation);
             let term = Term(term);
@@ -241,6 +235,7 @@ fn group() -> impl Strategy<Value = Box<Group>> + Clone {
                 attestation,
                 leaves,
                 succession,
+                days,
             })
         },
     )
@@ -452,19 +447,6 @@ fn room_context() -> impl Strategy<Value = RoomContext> + Clone {
     )
 }
 
-fn snapshot_sender() -> impl Strategy<Value = Sender> {
-    let standing = (0..4u32).prop_map(|number| Standing::from_number(number).unwrap());
-    (pseudonym(), standing, coop_name(), option::of(leave()), option::of(number())).prop_map(
-        |(pseudonym, standing, coop, leave, out_at)| Sender {
-            pseudonym,
-            standing,
-            coop,
-            leave,
-            out_at: out_at.and_then(|past| past.checked_sub(1)).map(Seq),
-        },
-    )
-}
-
 macro_rules! single {
     ($type:ty, $strategy:expr) => {
         impl Arbitrary for $type {
@@ -507,19 +489,27 @@ single!(
     })
 );
 single!(LeafCertificate, certificate());
+single!(Docket, docket());
 single!(
     RoomSnapshot,
-    (number(), vec(hash(), 0..4), any::<u32>(), epoch(), (time(), time()), vec(vec(any::<u64>(), 0..=limits::DEVICES_MAX), 0..4)).prop_map(
-        |(size, frontier, term, epoch, (created, last_time), counters)| RoomSnapshot {
+    (
+        number(),
+        vec(hash(), 0..4),
+        any::<u32>(),
+        epoch(),
+        (time(), time()),
+        vec((vec(any::<u64>(), 0..=limits::DEVICES_MAX), activity()), 0..4)
+    )
+        .prop_map(|(size, frontier, term, epoch, (created, last_time), senders)| RoomSnapshot {
             size,
             frontier,
             term: Term(term),
             epoch,
             created,
             last_time,
-            counters
-        }
-    )
+            counters: senders.iter().map(|(counters, _)| counters.clone()).collect(),
+            activity: senders.iter().map(|(_, activity)| *activity).collect(),
+        })
 );
 single!(
     GroupSnapshot,
@@ -529,10 +519,19 @@ single!(
         vec(snapshot_sender(), 0..4),
         vec((key(), vec(any::<u32>(), 0..4)), 0..3),
         vec(coop(), 0..3),
-        (coop(), vec(coop_name(), 0..4), option::of(coop_name()), vec(attestation(ATTESTED_ROOM), 0..3), blob())
+        (coop(), vec(coop_name(), 0..4), option::of(coop_name()), vec(attestation(ATTESTED_ROOM), 0..3), blob()),
+        (vec(contest(), 0..3), vec(before(), 0..3))
     )
         .prop_map(
-            |((creation, group_info, tree), last_commit, senders, invite_uses, coops, (hub, names, tie_breaker, ended, succession))| {
+            |(
+                (creation, group_info, tree),
+                last_commit,
+                senders,
+                invite_uses,
+                coops,
+                (hub, names, tie_breaker, ended, succession),
+                (contests, befores),
+            )| {
                 GroupSnapshot {
                     creation,
                     group_info,
@@ -545,6 +544,8 @@ single!(
                     voters_before: Voters { names, tie_breaker },
                     ended,
                     succession,
+                    docket: Docket { contests, kept: befores.iter().map(|before| before.epoch).collect() },
+                    befores,
                 }
             }
         )

@@ -134,6 +134,7 @@ fn group_bounds(bound: &Bounds<'_, Group>) {
     bound("senders", &|x, past| x.senders = list(Pseudonym([1; 16]), limits::SENDERS_MAX, past));
     bound("time", &|x, past| x.last_time = UnixSeconds(number(past)));
     bound("leaves", &|x, past| x.leaves = list(x.leaves[0], limits::LEAVES_MAX, past));
+    bound("days", &|x, past| x.days = list(300, limits::SENDERS_MAX, past));
     bound("device", &|x, past| x.leaves[0].id.counter.device = len(limits::DEVICES_MAX - 1, past) as u16);
     bound("counter", &|x, past| x.leaves[0].id.counter.number = number(past));
     bound("succession", &|x, past| x.succession = blob(limits::SUCCESSION_BYTES_MAX, past));
@@ -337,7 +338,10 @@ fn what_is_stored() {
     bound("epoch", &room, |x, past| x.epoch = Epoch(number(past)));
     bound("time", &room, |x, past| x.created = UnixSeconds(number(past)));
     bound("time", &room, |x, past| x.last_time = UnixSeconds(number(past)));
-    bound("senders", &room, |x, past| x.counters = list(vec![1], limits::SENDERS_MAX, past));
+    bound("senders", &room, |x, past| {
+        x.counters = list(vec![1], limits::SENDERS_MAX, past);
+        x.activity = list(x.activity[0], limits::SENDERS_MAX, past);
+    });
     bound("devices", &room, |x, past| x.counters[0] = list(1, limits::DEVICES_MAX, past));
     let group = sample(samples::group_snapshot(), "group_snapshot");
     bound("sequence number", &group, |x, past| x.last_commit = Seq(number(past)));
@@ -352,6 +356,19 @@ fn what_is_stored() {
     bound("voters", &group, |x, past| x.voters_before.names = list(x.hub.name.clone(), limits::VOTERS_MAX, past));
     attestation_bounds(&|field, change| bound(field, &group, |x, past| change(&mut x.ended[0], past)));
     bound("terms", &group, |x, past| x.ended = list(x.ended[0].clone(), limits::TERMS_MAX, past));
+    bound("contests", &group, |x, past| x.docket.contests = list(x.docket.contests[0].clone(), limits::CONTESTS_MAX, past));
+    bound("jury", &group, |x, past| x.docket.contests[0].jury = list(1, limits::SENDERS_MAX, past));
+    bound("complaints", &group, |x, past| x.docket.contests[0].complaints = list(1, limits::SENDERS_MAX, past));
+    bound("states", &group, |x, past| {
+        x.befores = list(x.befores[0].clone(), limits::CONTESTS_MAX, past);
+        x.docket.kept = x.befores.iter().map(|before| before.epoch).collect();
+    });
+    bound("tree", &group, |x, past| x.befores[0].tree = blob(limits::TREE_BYTES_MAX, past));
+    bound("GroupInfo", &group, |x, past| x.befores[0].group_info = blob(limits::GROUP_INFO_BYTES_MAX, past));
+    bound("senders", &group, |x, past| x.befores[0].standings = list(x.befores[0].standings[0], limits::SENDERS_MAX, past));
+    let docket = sample(samples::stored_docket(), "docket");
+    bound("states", &docket, |x, past| x.kept = list(Epoch(1), limits::CONTESTS_MAX, past));
+    bound("contests", &docket, |x, past| x.contests = list(x.contests[0].clone(), limits::CONTESTS_MAX, past));
     let succession = sample(samples::succession(), "succession");
     bound("votes", &succession, |x, past| x.votes = list(x.votes[0].clone(), limits::VOTERS_MAX + 1, past));
     vote_bounds(&|field, change| bound(field, &succession, |x, past| change(&mut x.votes[1], past)));

@@ -6,6 +6,7 @@ use kith_protocol::admission::Admission;
 use kith_protocol::agreement::Record;
 use kith_protocol::codec::{self, DecodeError, Encoding, OpenedContent};
 use kith_protocol::content::Content;
+use kith_protocol::contest::Docket;
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::ids::RoomId;
 use kith_protocol::link::LinkFrame;
@@ -131,6 +132,7 @@ form!(CreationBody { _ => "creation_body" }, codec::encode_creation_body, codec:
 form!(Admission { _ => "admission" }, codec::encode_admission, codec::decode_admission);
 form!(LeafCertificate { _ => "leaf_certificate" }, codec::encode_certificate, codec::decode_certificate);
 form!(RoomSnapshot { _ => "room_snapshot" }, codec::encode_room_snapshot, codec::decode_room_snapshot);
+form!(Docket { _ => "docket" }, codec::encode_docket, codec::decode_docket);
 form!(GroupSnapshot { _ => "group_snapshot" }, codec::encode_group_snapshot, |bytes| codec::decode_group_snapshot(ATTESTED_ROOM, bytes));
 form!(Record { _ => "agreement_record" }, codec::encode_agreement_record, codec::decode_agreement_record);
 form!(Vote { _ => "stored_vote" }, codec::encode_vote, codec::decode_vote);

@@ -102,6 +102,7 @@ golden! {
     leaf_certificate: check_binary,
     room_snapshot: check_binary,
     group_snapshot: check_binary,
+    stored_docket: check_binary,
     stored_attestation: check_binary,
     agreement_record: check_binary,
     stored_vote: check_binary,

@@ -7,6 +7,7 @@ mod allocation;
 mod arbitrary;
 mod arbitrary_agreements;
 mod arbitrary_proofs;
+mod arbitrary_snapshots;
 mod bounds;
 mod forms;
 mod golden;

@@ -50,11 +50,11 @@ numbers!(codes, Code as u32 {
     DiskFull = 23,
 }, |number| Some(Code::from_wire(number)), unknown: Some(Code::Internal));
 
-numbers!(kinds, Kind as u32 { Message = 0, Commit = 1, Creation = 2, Leave = 3, Succession = 4 }, Kind::from_number, unknown: None);
+numbers!(kinds, Kind as u32 { Message = 0, Commit = 1, Creation = 2, Leave = 3, Succession = 4, Complaint = 5 }, Kind::from_number, unknown: None);
 
 numbers!(roles, Role as u32 { Member = 0, Moderator = 1, Facilitator = 2 }, Role::from_number, unknown: None);
 
-numbers!(standings, Standing as u32 { Unknown = 0, Member = 1, Left = 2, Removed = 3 }, Standing::from_number, unknown: None);
+numbers!(standings, Standing as u32 { Unknown = 0, Member = 1, Left = 2, Removed = 3, Convicted = 4 }, Standing::from_number, unknown: None);
 
 numbers!(supports, Support as i32 {
     JustSharing = 1,

@@ -135,6 +135,7 @@ binary! {
     leaf_certificate: kith_protocol::credential::LeafCertificate,
     room_snapshot: kith_protocol::snapshot::RoomSnapshot,
     group_snapshot: kith_protocol::snapshot::GroupSnapshot,
+    docket: kith_protocol::contest::Docket,
     stored_attestation: kith_protocol::log::checkpoint::Attestation,
     agreement_record: kith_protocol::agreement::Record,
     stored_vote: kith_protocol::log::succession::Vote,

@@ -5,6 +5,7 @@ use kith_protocol::admission::Admission;
 use kith_protocol::agreement::{Limits, LinkCertificate, Notice, Offer, Record, Rooms, RootSuccession, Signed, Standing as Keeps, Terms};
 use kith_protocol::codec::OpenedContent;
 use kith_protocol::content::{CheckIn, Content, Support, Visibility};
+use kith_protocol::contest::{Activity, Contest, Docket};
 use kith_protocol::credential::LeafCertificate;
 use kith_protocol::error::Code;
 use kith_protocol::ids::{
@@ -21,7 +22,7 @@ use kith_protocol::log::voters::Voters;
 use kith_protocol::member::{Entries, Entry, FetchGroup, Group, Join, Refused, Send, ToMember, ToServer};
 use kith_protocol::room::{Creation, CreationBody, Invite, Role, RoomContext, SignedLeave, room_id};
 use kith_protocol::sign::Signature;
-use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
+use kith_protocol::snapshot::{Before, GroupSnapshot, RoomSnapshot, Sender};
 
 use crate::forms::ATTESTED_ROOM;
 
@@ -90,6 +91,7 @@ pub fn group() -> Group {
         next_use: 3,
         leaves: vec![leave(0x22), leave(0x23)],
         succession: bytes("succession"),
+        days: vec![0, 300],
     }
 }
 
@@ -160,6 +162,7 @@ pub fn entries() -> Entries {
             entry(6, Kind::Creation, Some(Hash([0xd2; 32]))),
             entry(7, Kind::Leave, None),
             entry(8, Kind::Succession, None),
+            entry(9, Kind::Complaint, None),
         ],
     }
 }
@@ -416,6 +419,7 @@ pub fn room_snapshot() -> Samples<RoomSnapshot> {
         created: TIME,
         last_time: UnixSeconds(TIME.0 + 86_400),
         counters: vec![vec![130, 0, 2], vec![], vec![1]],
+        activity: vec![Activity { day: 1, epoch: Epoch(300) }, Activity::default(), Activity { day: 0, epoch: Epoch(9) }],
     };
     vec![("room_snapshot", snapshot)]
 }
@@ -438,6 +442,7 @@ pub fn group_snapshot() -> Samples<GroupSnapshot> {
             sender(0x23, Standing::Left),
             sender(0x24, Standing::Removed),
             sender(0x25, Standing::Unknown),
+            sender(0x26, Standing::Convicted),
         ],
         invite_uses: vec![(PublicKey([0x44; 32]), vec![1, 3, 200])],
         coops: vec![alder(), Coop { name: name("birch.test"), key: PublicKey([0x34; 32]) }],
@@ -445,8 +450,33 @@ pub fn group_snapshot() -> Samples<GroupSnapshot> {
         voters_before: Voters { names: vec![name("alder.test"), name("birch.test")], tie_breaker: Some(name("cedar.test")) },
         ended: vec![attestation(ATTESTED_ROOM)],
         succession: bytes("succession"),
+        docket: docket(),
+        befores: vec![Before {
+            epoch: Epoch(8),
+            group_info: bytes("group info before"),
+            tree: bytes("tree before"),
+            invite_uses: vec![(PublicKey([0x44; 32]), vec![1])],
+            standings: vec![Standing::Member, Standing::Left, Standing::Member],
+        }],
     };
     vec![("group_snapshot", snapshot)]
+}
+
+fn docket() -> Docket {
+    let contest = Contest {
+        seq: Seq(299),
+        leaf: Hash([0xd1; 32]),
+        epoch: Epoch(8),
+        time: TIME,
+        author: 2,
+        jury: vec![0, 2, 300],
+        complaints: vec![300],
+    };
+    Docket { contests: vec![contest], kept: vec![Epoch(8)] }
+}
+
+pub fn stored_docket() -> Samples<Docket> {
+    vec![("docket", docket())]
 }
 
 pub fn stored_attestation() -> Samples<Attestation> {

@@ -83,7 +83,7 @@ fn fixed_lengths_and_missing_parts() {
 fn fields_of_a_kind() {
     let to_server = |json: Value| ToServer::from_json(json.to_string().as_bytes());
     let to_member = |json: Value| ToMember::from_json(json.to_string().as_bytes());
-    assert_eq!(to_server(json!({"send": {"kind": 5}})), Err(DecodeError::Field("kind")));
+    assert_eq!(to_server(json!({"send": {"kind": 6}})), Err(DecodeError::Field("kind")));
     assert_eq!(to_member(json!({"entries": {"entries": [{"kind": 256}]}})), Err(DecodeError::Field("kind")));
     // Commits and creations carry the hash of their GroupInfo.
     for kind in [1, 2] {
@@ -143,7 +143,7 @@ fn the_room_of_an_attestation() {
 fn a_role_a_standing_and_a_key_that_nobody_has() {
     let role = [&[0x0a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 3]].concat();
     assert_eq!(kith_protocol::room::RoomContext::decode(&role), Err(DecodeError::Field("role")));
-    let standing = [&[0x2a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 4]].concat();
+    let standing = [&[0x2a, 20, 0x0a, 16][..], &[1; 16], &[0x10, 5]].concat();
     assert_eq!(kith_protocol::snapshot::GroupSnapshot::decode(&standing), Err(DecodeError::Field("standing")));
     let key = [&[0x12, 35, 0x0a, 33][..], &[1; 33]].concat();
     assert_eq!(kith_protocol::room::RoomContext::decode(&key), Err(DecodeError::Field("invite key")));

@@ -262,7 +262,7 @@ impl Coop {
         for connection in self.subscribers.get(&number).into_iter().flatten() {
             let account = self.sessions.get(connection).and_then(|session| session.identity).map(|identity| identity.account);
             let pseudonym = account.and_then(|account| self.memberships.get(&account)?.get(&room.id));
-            if !pseudonym.is_some_and(|who| room.is_own_member(who)) {
+            if !pseudonym.is_some_and(|who| room.is_own_reader(who)) {
                 let left = rows.iter().find(|(header, _)| header.kind == Kind::Leave && Some(&header.id.sender) == pseudonym);
                 // The log in memory is ahead: a change that is staged is told with its own rows.
                 if left.is_none() && room.is_changing() {

@@ -9,7 +9,6 @@ use kith_protocol::ids::{AccountHandle, ConnectionId, Counter, DeviceHandle, Ent
 use kith_protocol::judge::RoomFacts;
 use kith_protocol::limits::{HEADERS_PAGE_MAX, ROOMS_MAX, ROOMS_PER_ACCOUNT_MAX, UNAUTHENTICATED_MAX};
 use kith_protocol::link::Submission;
-use kith_protocol::log::Kind;
 use kith_protocol::member::{FetchGroup, Join, RequestId, Send, ToMember, ToServer, auth_statement, membership_statement};
 use kith_protocol::sign::{Signature, verify};
 use kith_storage::{DeviceRow, MembershipRow, Write};
@@ -184,7 +183,7 @@ impl Coop {
 
     fn may_read(&self, account: AccountHandle, number: RoomNumber) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
-        self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_member(&who))
+        self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_reader(&who))
     }
 
     fn pseudonym(&self, account: AccountHandle, room: &RoomId) -> Option<Pseudonym> {
@@ -262,8 +261,8 @@ impl Coop {
         let room = self.rooms.get(&send.room).ok_or_else(|| self.unless_restored(send.room, no(Code::NoSuchRoom, "no such room")))?;
         let sender = self.pseudonym(identity.account, &room.id).filter(|who| room.is_own_member(who));
         let sender = sender.ok_or_else(|| self.unless_restored(send.room, no(Code::NoSuchRoom, "no such room")))?;
-        if !matches!(send.kind, Kind::Message | Kind::Commit | Kind::Leave) {
-            return Err(no(Code::Malformed, "members send messages, commits and leaves"));
+        if !send.kind.is_members() {
+            return Err(no(Code::Malformed, "members send messages, commits, leaves and complaints"));
         }
         let id = EntryId { sender, counter: Counter { device: identity.device_number, number: send.counter } };
         let submission =

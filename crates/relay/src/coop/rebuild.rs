@@ -120,7 +120,7 @@ impl Coop {
         self.write(Write::Truncate(truncate));
         for (header, row) in cut {
             let is_ours = self.accounts.contains_key(&(id, header.id.sender));
-            let is_handed_in = header.id.sender != Pseudonym::ROOM && matches!(header.kind, Kind::Message | Kind::Commit | Kind::Leave);
+            let is_handed_in = header.id.sender != Pseudonym::ROOM && header.kind.is_members();
             let is_join = header.kind == Kind::Commit && !self.rooms.get(&number).is_some_and(|room| room.is_member(&header.id.sender));
             if is_ours && is_join {
                 // It was made for another place: the joiner makes it anew.

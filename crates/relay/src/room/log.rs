@@ -5,67 +5,24 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kith_protocol::codec;
+use kith_protocol::contest::{Activity, Complaint, Docket};
 use kith_protocol::credential::LeafCertificate;
-use kith_protocol::error::Code;
 use kith_protocol::ids::{Coop, CoopName, EntryId, Epoch, Hash, Pseudonym, PublicKey, RoomId, Seq, Term, UnixSeconds};
 use kith_protocol::judge::{CommitFacts, EntryFacts, Refusal, RoomFacts, Standing, What, judge};
 use kith_protocol::limits::{DEVICES_MAX, LEAVES_MAX, SENDERS_MAX, TERMS_MAX, TREE_BYTES_MAX};
 use kith_protocol::log::checkpoint::Attestation;
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::merkle::Frontier;
-use kith_protocol::log::succession::{Succession, SuccessionError};
+use kith_protocol::log::succession::Succession;
 use kith_protocol::log::voters::{Electorate, Voters};
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::ratchet_tree;
 use kith_protocol::room::{Creation, RoomContext, SignedLeave, group_info_hash, leave_statement, room_id};
 use kith_protocol::sign::{Signature, verify};
-use kith_protocol::snapshot::{GroupSnapshot, RoomSnapshot, Sender};
+use kith_protocol::snapshot::{Before, GroupSnapshot, RoomSnapshot, Sender};
 
+use super::error::{CreationError, EntryError};
 use super::view::{GroupView, Staged, ViewError};
-
-/// Why an entry is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error(transparent)]
-    View(#[from] ViewError),
-    #[error("the body is not what its kind says")]
-    Body,
-    #[error("the room is full")]
-    Full,
-    #[error("too many members have left since the room's last commit")]
-    Leaves,
-    #[error(transparent)]
-    Succession(#[from] SuccessionError),
-}
-
-impl EntryError {
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Refused(refusal) => refusal.code(),
-            Self::View(ViewError::Certificate) => Code::BadCertificate,
-            Self::View(ViewError::Tree) => Code::TooLarge,
-            Self::View(_) => Code::InvalidCommit,
-            Self::Succession(_) => Code::BadProof,
-            Self::Body => Code::Malformed,
-            Self::Full => Code::TooLarge,
-            // The next commit takes the leaves out.
-            Self::Leaves => Code::Busy,
-        }
-    }
-}
-
-/// The room cannot begin like that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CreationError {
-    #[error("the room's id is not the hash of its creation")]
-    Id,
-    #[error("the creation's group, context or creator do not fit together")]
-    Parts,
-    #[error("the creator's certificate does not hold")]
-    Certificate,
-}
 
 /// A judged entry, ready to take effect.
 pub enum Effect {
@@ -73,6 +30,7 @@ pub enum Effect {
     Leave,
     Commit(Box<Staged>),
     Succession(Box<Succession>),
+    Complaint(Complaint),
 }
 
 #[derive(Debug)]
@@ -92,19 +50,24 @@ pub struct Log {
     group_info_hash: Hash,
     pub tree: Bytes,
     /// The tree as joiners are sent it, made once an epoch and only if somebody asks.
-    short_tree: OnceLock<Bytes>,
+    pub(super) short_tree: OnceLock<Bytes>,
     pub last_commit: Seq,
     /// The co-op that orders the room now.
     pub hub: Coop,
-    voters_before: Voters,
+    pub(super) voters_before: Voters,
     /// The last checkpoint of each term that has ended, oldest first.
     pub ended: Vec<Attestation>,
     /// Exact body of the newest succession; empty in the first term.
     pub succession: Bytes,
-    uses: Vec<(PublicKey, Vec<u32>)>,
+    pub(super) uses: Vec<(PublicKey, Vec<u32>)>,
     coops: Vec<Coop>,
+    /// By index of the sender.
+    pub(super) activity: Vec<Activity>,
+    pub(super) docket: Docket,
+    /// States that commits may be undone to: of the epochs that the docket keeps.
+    pub(super) befores: Vec<Before>,
     /// Opened when the first commit needs it.
-    view: Option<GroupView>,
+    pub(super) view: Option<GroupView>,
 }
 
 impl RoomFacts for Log {
@@ -131,6 +94,16 @@ impl RoomFacts for Log {
     }
     fn is_use_taken(&self, invite: &PublicKey, number: u32) -> bool {
         self.uses.iter().any(|(key, taken)| key == invite && taken.contains(&number))
+    }
+    fn convicted(&self) -> Vec<Pseudonym> {
+        let convicted = self.senders.iter().filter(|sender| sender.standing == Standing::Convicted);
+        convicted.map(|sender| sender.pseudonym).collect()
+    }
+    fn docket(&self) -> &Docket {
+        &self.docket
+    }
+    fn index_of(&self, who: &Pseudonym) -> Option<u32> {
+        self.index.get(who).copied()
     }
     fn coop_key(&self, name: &CoopName) -> Option<PublicKey> {
         self.coops.iter().find(|coop| coop.name == *name).map(|coop| coop.key)
@@ -188,6 +161,9 @@ impl Log {
             succession: Bytes::new(),
             uses: Vec::new(),
             coops: vec![creation.hub],
+            activity: vec![Activity::default()],
+            docket: Docket::default(),
+            befores: Vec::new(),
             view: Some(view),
         })
     }
@@ -199,6 +175,8 @@ impl Log {
         let index = group.senders.iter().enumerate().map(|(i, sender)| (sender.pseudonym, i as u32)).collect();
         let mut counters = small.counters;
         counters.resize(group.senders.len(), Vec::new());
+        let mut activity = small.activity;
+        activity.resize(group.senders.len(), Activity::default());
         Some(Self {
             room,
             frontier: Frontier::from_parts(small.size, small.frontier).ok()?,
@@ -222,6 +200,9 @@ impl Log {
             succession: group.succession,
             uses: group.invite_uses,
             coops: group.coops,
+            activity,
+            docket: group.docket,
+            befores: group.befores,
             view: Some(view),
         })
     }
@@ -235,6 +216,7 @@ impl Log {
             created: self.created,
             last_time: self.last_time,
             counters: self.counters.clone(),
+            activity: self.activity.clone(),
         }
     }
 
@@ -251,6 +233,8 @@ impl Log {
             voters_before: self.voters_before.clone(),
             ended: self.ended.clone(),
             succession: self.succession.clone(),
+            docket: self.docket.clone(),
+            befores: self.befores.clone(),
         }
     }
 
@@ -263,8 +247,8 @@ impl Log {
         self.epoch
     }
 
-    pub fn index_of(&self, who: &Pseudonym) -> Option<u32> {
-        self.index.get(who).copied()
+    pub(super) fn set_epoch(&mut self, epoch: Epoch, group_info_hash: Hash) {
+        (self.epoch, self.group_info_hash) = (epoch, group_info_hash);
     }
 
     pub fn coop_of(&self, who: &Pseudonym) -> Option<&CoopName> {
@@ -284,7 +268,7 @@ impl Log {
     /// How far a co-op may be sent the log: without end while it has a vote, or somebody in the tree (a member, or one who
     /// has left and whose leaf still stands); else up to the commit that took its last leaf out; else not at all.
     pub fn end_for(&self, coop: &CoopName) -> u64 {
-        let stands = |sender: &Sender| matches!(sender.standing, Standing::Member | Standing::Left);
+        let stands = |sender: &Sender| matches!(sender.standing, Standing::Member | Standing::Left | Standing::Convicted);
         let its = || self.senders.iter().filter(|sender| sender.coop == *coop);
         if self.electorate().counts(coop) || its().any(stands) {
             return u64::MAX;
@@ -303,6 +287,9 @@ impl Log {
         let facts = |what| EntryFacts { id: *id, epoch, time, what };
         if self.index_of(&id.sender).is_none() && self.senders.len() >= SENDERS_MAX {
             return Err(EntryError::Full);
+        }
+        if matches!(kind, Kind::Commit | Kind::Complaint) {
+            self.settle();
         }
         match kind {
             Kind::Message => {
@@ -339,6 +326,12 @@ impl Log {
                 record.stands(self.term, self.frontier.size(), &self.frontier.root())?;
                 Ok(Effect::Succession(Box::new(record)))
             }
+            Kind::Complaint => {
+                let complaint = Complaint::decode(body).ok_or(EntryError::Body)?;
+                judge(self, &facts(What::Complaint(complaint)))?;
+                self.check_complaint(id, &complaint)?;
+                Ok(Effect::Complaint(complaint))
+            }
             Kind::Creation => Err(EntryError::Body),
         }
     }
@@ -349,9 +342,12 @@ impl Log {
             Effect::Message => return Ok(false),
             Effect::Leave => self.note_leave(&header.id, body),
             Effect::Commit(staged) => {
+                let (before, contest) = self.before(header, &staged.facts);
                 self.merge(*staged, group_info, header.seq)?;
                 self.last_commit = header.seq;
+                self.contestable(before, contest);
             }
+            Effect::Complaint(complaint) => self.complained(header, &complaint)?,
             Effect::Succession(record) => {
                 self.note_sender(&header.id.sender, &record.hub.name);
                 self.ended.extend(record.chosen().cloned());
@@ -396,7 +392,7 @@ impl Log {
         Some(self.short_tree.get_or_init(|| short.into()).clone())
     }
 
-    fn view(&mut self) -> Result<&mut GroupView, ViewError> {
+    pub(super) fn view(&mut self) -> Result<&mut GroupView, ViewError> {
         if self.view.is_none() {
             self.view = Some(GroupView::open(&self.group_info, &self.tree)?);
         }
@@ -462,6 +458,7 @@ impl Log {
         let index = self.senders.len() as u32;
         self.senders.push(Sender { pseudonym: *who, standing: Standing::Unknown, coop: coop.clone(), leave: None, out_at: None });
         self.counters.push(Vec::new());
+        self.activity.push(Activity::default());
         self.index.insert(*who, index);
         index
     }
@@ -489,6 +486,7 @@ impl Log {
                 counters.resize(counters.len().max(device + 1), 0);
                 counters[device] = number;
             }
+            self.note_activity(header);
         }
         self.frontier.push(kith_protocol::log::merkle::leaf_hash(&header.encode()))
     }

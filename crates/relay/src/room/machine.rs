@@ -23,8 +23,9 @@ use kith_protocol::rate::Bucket;
 use kith_protocol::sign::SecretKey;
 use kith_storage::{Append, LogRow, RoomRow, RoomState};
 
+use super::error::{CreationError, EntryError};
 use super::ledger::Ledger;
-use super::log::{CreationError, Effect, EntryError, Log};
+use super::log::{Effect, Log};
 use super::offer::Tip;
 use super::succession::Said;
 
@@ -45,7 +46,7 @@ pub enum OrderError {
     EpochBusy,
     #[error("the room is getting another hub, or its co-ops have not compared their copies yet")]
     Unsettled,
-    #[error("only members' messages, commits and leaves are handed in")]
+    #[error("only members' messages, commits, leaves and complaints are handed in")]
     Kind,
     #[error("the entry did not come from the co-op that certified its sender")]
     Origin,
@@ -95,7 +96,6 @@ pub enum MirrorError {
 pub struct Committed {
     pub room: RoomNumber,
     pub rows: Vec<(Header, LogRow)>,
-    pub has_commit: bool,
 }
 
 /// A room that cannot be brought back from its rows.
@@ -260,7 +260,7 @@ impl Room {
         if !self.orders() {
             return Err(OrderError::Unsettled);
         }
-        if !matches!(entry.kind, Kind::Message | Kind::Commit | Kind::Leave) {
+        if !entry.kind.is_members() {
             return Err(OrderError::Kind);
         }
         let certified = self.certified_size();
@@ -458,8 +458,7 @@ impl Room {
         };
         self.taken = Some(Tip::of(log));
         self.ledger.push(attestation);
-        let has_commit = rows.iter().any(|(header, _)| matches!(header.kind, Kind::Commit | Kind::Creation));
-        Some((append, Committed { room: self.number, rows, has_commit }))
+        Some((append, Committed { room: self.number, rows }))
     }
 
     /// The append is durable up to `size`: this co-op holds it, and says so. Returns the mark for the hub.

@@ -1,6 +1,8 @@
 //! One room at this co-op, as its hub or as a mirror: two roles of one machine.
 
 mod certified;
+mod contest;
+mod error;
 pub mod ledger;
 pub mod log;
 pub mod machine;

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use kith_protocol::ids::{Pseudonym, PublicKey, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Header;
 use kith_protocol::log::merkle::Frontier;
 use kith_protocol::member::{Entries, Group};
@@ -55,6 +56,12 @@ impl Room {
         self.log.as_ref().is_some_and(|log| log.is_member(who) && log.coop_of(who) == Some(&self.me))
     }
 
+    /// Whether it may read on: as a member, or because its commit was voided and the next one will take it out. It is told why.
+    pub fn is_own_reader(&self, who: &Pseudonym) -> bool {
+        let log = self.log.as_ref().filter(|log| log.coop_of(who) == Some(&self.me));
+        log.is_some_and(|log| matches!(log.standing(who), Standing::Member | Standing::Convicted))
+    }
+
     pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Result<Group, NoGroup> {
         let log = self.log.as_ref().ok_or(NoGroup::Later)?;
         let tip = self.tip.as_ref().ok_or(NoGroup::Later)?;
@@ -77,6 +84,7 @@ impl Room {
             attestation: self.ledger.at(self.durable).ok_or(NoGroup::Later)?.clone(),
             leaves,
             succession: log.succession.clone(),
+            days: log.activity[..tip.senders].iter().map(|activity| activity.day).collect(),
         })
     }
 

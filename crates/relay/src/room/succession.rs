@@ -11,7 +11,8 @@ use kith_protocol::log::voters::Electorate;
 use kith_protocol::log::{Header, Kind};
 use kith_protocol::sign::SecretKey;
 
-use super::log::{EntryError, Log};
+use super::error::EntryError;
+use super::log::Log;
 use super::machine::Room;
 use super::offer::Tip;
 

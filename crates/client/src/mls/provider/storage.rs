@@ -126,6 +126,14 @@ impl Store {
         })
     }
 
+    /// All state of a group.
+    pub fn group_values(&self, group_id: &impl traits::GroupId<CURRENT_VERSION>) -> Result<Delta, StoreError> {
+        let prefix = group_prefix(group_id)?;
+        let entries = self.lock();
+        let values = entries.values.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+        Ok(values.map(|(key, value)| (key.clone(), Some(value.to_vec()))).collect())
+    }
+
     /// Deletes all state of a group. More than `MlsGroup::delete`, which leaves the key pairs of an epoch behind if
     /// the group was rejoined from another one.
     pub fn remove_group(&self, group_id: &impl traits::GroupId<CURRENT_VERSION>) -> Result<(), StoreError> {

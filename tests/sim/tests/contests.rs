@@ -1,0 +1,127 @@
+//! A member commits what nobody can follow. The others say so, the room goes on from before it, and whoever did it is out.
+
+use kith_protocol::ids::{Pseudonym, RoomId};
+use kith_protocol::judge::{RoomFacts, Standing};
+use kith_protocol::log::Kind;
+use kith_sim::{Plan, World, hub_of};
+
+const PLAN: Plan = Plan { coops: 3, members: 6, voters: 3, rough_ms: 0, ..Plan::PAIR };
+
+fn room(world: &World) -> RoomId {
+    world.circles[0].id
+}
+
+fn talk(world: &mut World) {
+    (0..world.members.len()).for_each(|member| world.say(member, 0));
+}
+
+fn begun(seed: u64) -> World {
+    let mut world = World::begun(seed, PLAN).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    talk(&mut world);
+    world.go_on(3_000).unwrap();
+    world
+}
+
+fn kinds(world: &World, kind: Kind) -> usize {
+    let log = world.coops[hub_of(world, &world.circles[0])].log(&room(world));
+    log.iter().filter(|row| kith_protocol::log::Header::decode(&row.header).unwrap().kind == kind).count()
+}
+
+#[test]
+fn fault_23_a_commit_that_nobody_can_follow_is_void() {
+    for seed in 1..=6 {
+        let mut world = begun(seed);
+        let room = room(&world);
+        let mad = world.circles[0].creator;
+        let who = Pseudonym(world.members[mad].core.room_state(&room).unwrap().pseudonym);
+        let epoch = world.coops[hub_of(&world, &world.circles[0])].room(&room).unwrap().log().unwrap().epoch();
+        world.members[mad].is_mad = true;
+        world.open_invite(mad, 0).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        assert_eq!(world.members[mad].nonsense.len(), 1, "seed {seed}");
+        let tell = |world: &World| world.trace().tail(60);
+        world.go_on(5_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world)));
+        assert!(kinds(&world, Kind::Complaint) >= 3, "seed {seed}\n{}", tell(&world));
+        for coop in &world.coops {
+            let Some(log) = coop.room(&room).and_then(|room| room.log()) else { continue };
+            assert_eq!(log.standing(&who), Standing::Removed, "seed {seed}\n{}", tell(&world));
+            assert_eq!(log.epoch().0, epoch.0 + 1, "seed {seed}: only the commit that takes it out");
+        }
+        assert_eq!(world.members[mad].core.phase_name(&room), "left", "seed {seed}");
+        // The others go on, and so they do after a restart of everything.
+        talk(&mut world);
+        world.go_on(3_000).unwrap();
+        (0..3).for_each(|coop| world.be_absent(coop, 500));
+        world.go_on(60_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world)));
+        talk(&mut world);
+        world.go_on(5_000).unwrap();
+        assert!(world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world))) >= 12);
+    }
+}
+
+fn blind(world: &mut World, who: &[usize], seed: u8) {
+    for member in who {
+        world.members[*member].take_effects(false);
+        world.members[*member].blind(seed + *member as u8);
+    }
+}
+
+/// Most cannot follow, some can: these go back, too, and everybody is in one place again.
+#[test]
+fn who_could_follow_goes_back_with_the_others() {
+    for seed in 1..=4 {
+        let mut world = begun(seed);
+        let (room, creator) = (room(&world), world.circles[0].creator);
+        let others: Vec<usize> = (0..6).filter(|at| *at != creator).collect();
+        let (blinded, sees) = (&others[..4], others[4]);
+        let author = Pseudonym(world.members[creator].core.room_state(&room).unwrap().pseudonym);
+        let before = world.members[sees].core.room_state(&room).unwrap().epoch;
+        blind(&mut world, blinded, 10);
+        world.open_invite(creator, 0).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        // Before anything is made of the verdict they see again.
+        let is_over = |world: &World| kinds(world, Kind::Complaint) >= 4;
+        let mut rounds = 0;
+        while !is_over(&world) {
+            assert!(rounds < 500, "seed {seed}\n{}", world.trace().tail(60));
+            world.go_on(10).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+            rounds += 1;
+        }
+        blind(&mut world, blinded, 20);
+        world.go_on(5_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+        assert_eq!(world.members[creator].core.phase_name(&room), "left", "seed {seed}");
+        let state = world.members[sees].core.room_state(&room).unwrap();
+        assert_eq!((state.epoch, state.removed.contains(&author.0)), (before + 1, true), "seed {seed}: one commit, which took it out");
+        talk(&mut world);
+        world.go_on(5_000).unwrap();
+        assert!(world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60))) >= 10);
+    }
+}
+
+/// Fewer than half of them change nothing, whatever they say; and the room goes on.
+#[test]
+fn a_minority_that_complains_changes_nothing() {
+    for seed in 1..=4 {
+        let mut world = begun(seed);
+        let (room, creator) = (room(&world), world.circles[0].creator);
+        let others: Vec<usize> = (0..6).filter(|at| *at != creator).collect();
+        let author = Pseudonym(world.members[creator].core.room_state(&room).unwrap().pseudonym);
+        let epoch = world.members[creator].core.room_state(&room).unwrap().epoch;
+        blind(&mut world, &others[..3], 10);
+        world.open_invite(creator, 0).unwrap();
+        world.go_on(5_000).unwrap();
+        blind(&mut world, &others[..3], 20);
+        assert_eq!(kinds(&world, Kind::Complaint), 3, "seed {seed}: three of six are no majority");
+        for coop in &world.coops {
+            let Some(log) = coop.room(&room).and_then(|room| room.log()) else { continue };
+            assert_eq!((log.standing(&author), log.epoch().0), (Standing::Member, epoch + 1), "seed {seed}");
+        }
+        let before = kinds(&world, Kind::Message);
+        talk(&mut world);
+        world.go_on(5_000).unwrap();
+        assert_eq!(kinds(&world, Kind::Message), before + 6, "seed {seed}: who is behind is heard, too");
+        let size = world.coops[hub_of(&world, &world.circles[0])].room(&room).unwrap().size();
+        for member in [creator, others[3], others[4]] {
+            let state = world.members[member].core.room_state(&room).unwrap();
+            assert_eq!((state.epoch, state.size, state.contests.convicted.len()), (epoch + 1, size, 0), "seed {seed}");
+        }
+    }
+}
