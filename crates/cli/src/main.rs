@@ -212,7 +212,7 @@ impl Session {
             .until(self.deadline, move |home, events| {
                 refusal(events)?;
                 let (phase, _) = home.step(|core| core.phase_name(&room))?;
-                Ok((phase == "left").then_some(()))
+                Ok(matches!(phase, "left" | "removed").then_some(()))
             })
             .await?;
         self.result(&json!({ "room": room.to_string() }), "You have left the room.");

@@ -140,6 +140,8 @@ pub enum Refusal {
     Standing,
     #[error("whose commit was voided must be taken out first")]
     Convicted,
+    #[error("the commit does not take out whose commit was voided")]
+    TakeOut,
     #[error("there is no such commit to complain of, or it is not this sender's to judge")]
     Complaint,
 }
@@ -155,6 +157,8 @@ impl Refusal {
             Self::Role | Self::Standing | Self::Context | Self::Complaint => Code::Forbidden,
             // The next commit takes it out, and then there is room again.
             Self::Convicted => Code::EpochBusy,
+            // Made anew from the room as it is now, it does.
+            Self::TakeOut => Code::WrongEpoch,
             Self::Author | Self::Proposals | Self::Identity => Code::InvalidCommit,
             Self::Certificate | Self::CoopKey => Code::BadCertificate,
             Self::Invite => Code::InviteClosed,
@@ -224,7 +228,7 @@ fn judge_member_commit(room: &impl RoomFacts, entry: &EntryFacts, commit: &Commi
     }
     let role = room.context().role(sender);
     if !room.convicted().iter().all(|who| commit.removes.contains(who)) {
-        return Err(Refusal::Convicted);
+        return Err(Refusal::TakeOut);
     }
     let is_out = |who: &Pseudonym| matches!(room.standing(who), Standing::Left | Standing::Convicted);
     let removes_members = commit.removes.iter().any(|who| !is_out(who));
@@ -515,7 +519,7 @@ mod tests {
         let mut room = room();
         room.convicted = vec![CONVICTED];
         for (entry, verdict) in [
-            (commit(MEMBER, |_| {}), Err(Refusal::Convicted)),
+            (commit(MEMBER, |_| {}), Err(Refusal::TakeOut)),
             (commit(MEMBER, |c| c.removes = vec![CONVICTED]), Ok(())),
             (commit(MEMBER, |c| c.removes = vec![CONVICTED, LEFT]), Ok(())),
             (commit(MEMBER, |c| c.removes = vec![CONVICTED, MODERATOR]), Err(Refusal::Role)),

@@ -79,8 +79,11 @@ pub fn hub_of(world: &World, circle: &Circle) -> usize {
 /// and the commit that takes out the last of them is the last that it is sent. None of it: it never had a member in the
 /// log as it is now; one whose join was cut keeps the beginning that it was sent.
 fn share_of(world: &World, circle: &Circle, name: &CoopName, size: u64) -> u64 {
-    let hub = world.coops[hub_of(world, circle)].room(&circle.id);
-    hub.and_then(|room| room.log()).map_or(0, |log| log.end_for(name)).min(size)
+    let of = |at: usize| world.coops[at].room(&circle.id).and_then(|room| room.log());
+    let here = world.coops.iter().position(|coop| coop.id.name == *name).and_then(of);
+    // A commit that took out its last member may be void; it has no part in the room all the same, and was not told.
+    let own = here.filter(|log| log.end_for(name) == log.frontier.size()).map_or(u64::MAX, |log| log.end_for(name));
+    of(hub_of(world, circle)).map_or(0, |log| log.end_for(name)).min(size).min(own)
 }
 
 /// Why a world is not at rest; `None`: it is.
@@ -112,7 +115,7 @@ fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
         let Some(state) = core.room_state(&circle.id) else { continue };
         let waiting = state.outbox.iter().filter(|item| item.seq.is_none()).count();
         match core.phase_name(&circle.id) {
-            "left" => {}
+            "left" | "removed" => {}
             "active" if state.size == size && waiting == 0 => {}
             phase => {
                 let items: Vec<String> = core
@@ -239,8 +242,10 @@ fn nothing_readable(world: &World, circle: &Circle) -> Result<(), Violation> {
 
 /// Whoever the group counts is a device that is in the room, and the other way round.
 fn no_ghosts(world: &mut World, at: usize) -> Result<(), Violation> {
-    let (room, creator) = (world.circles[at].id, world.circles[at].creator);
-    let Ok(members) = world.members[creator].core.members(&room) else { return Ok(()) };
+    let room = world.circles[at].id;
+    let is_in = |member: &&usize| world.members[**member].core.phase_name(&room) == "active";
+    let Some(member) = world.circles[at].invited.iter().find(is_in).copied() else { return Ok(()) };
+    let Ok(members) = world.members[member].core.members(&room) else { return Ok(()) };
     let listed: BTreeSet<Pseudonym> = members.into_iter().map(|member| member.pseudonym).collect();
     let active = |core: &Core| core.phase_name(&room) == "active";
     let cores = world.members.iter().map(|member| &member.core);
@@ -260,28 +265,53 @@ type History = BTreeMap<u64, String>;
 /// have been cut since, and stands elsewhere.
 fn known_by(world: &World, member: usize, room: &RoomId) -> u64 {
     let core = &world.members[member].core;
-    let state = core.room_state(room).filter(|_| core.phase_name(room) == "left");
+    let state = core.room_state(room).filter(|_| core.phase_name(room) != "active");
     state.map_or(u64::MAX, |state| state.certified)
 }
 
-/// A commit that the room has gone back to before.
-fn is_void(world: &World, room: &RoomId, commit: &Header) -> bool {
-    let Some(circle) = world.circles.iter().find(|circle| circle.id == *room) else { return false };
+/// Parts of a room's log in which what is of an epoch after that one counts for nothing, for the room has gone back.
+fn voids(world: &World, room: &RoomId) -> Vec<(std::ops::Range<u64>, Epoch)> {
+    let Some(circle) = world.circles.iter().find(|circle| circle.id == *room) else { return Vec::new() };
     let hub = &world.coops[hub_of(world, circle)];
-    let epoch = hub.room(room).and_then(|room| room.log()).map_or(Epoch(0), |log| log.epoch());
-    let later = headers(&hub.log(room)).into_iter().filter(|header| header.kind == Kind::Commit && header.seq > commit.seq);
-    epoch <= commit.epoch || later.into_iter().any(|header| header.epoch <= commit.epoch)
+    let mut voids = Vec::new();
+    // Which commit ended each epoch.
+    let mut ends: Vec<u64> = Vec::new();
+    for header in headers(&hub.log(room)).into_iter().filter(|header| header.kind == Kind::Commit) {
+        if let Some(first) = ends.get(header.epoch.0 as usize) {
+            voids.push((*first..header.seq.0, header.epoch));
+        }
+        ends.truncate(header.epoch.0 as usize);
+        ends.push(header.seq.0);
+    }
+    let epoch = hub.room(room).and_then(|room| room.log()).map_or(Epoch(u64::MAX), |log| log.epoch());
+    voids.extend(ends.get(epoch.0 as usize).map(|first| (*first..u64::MAX, epoch)));
+    voids
+}
+
+fn is_void(voids: &[(std::ops::Range<u64>, Epoch)], header: &Header) -> bool {
+    voids.iter().any(|(part, epoch)| {
+        let is_after = if header.kind == Kind::Commit { header.epoch >= *epoch } else { header.epoch > *epoch };
+        part.contains(&header.seq.0) && is_after
+    })
+}
+
+/// Whose commit was voided, or whose join was undone with one.
+fn is_out(world: &World, member: usize, room: &RoomId) -> bool {
+    let of = &world.members[member];
+    let undone = |value: &[u8]| matches!(postcard::from_bytes(value), Ok(RowState { what: RowWhat::Undone(_), .. }));
+    of.core.phase_name(room) != "active" && (!of.nonsense.is_empty() || of.stored(room).into_iter().any(|(_, value)| undone(value)))
 }
 
 fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
     let mut history = History::new();
+    let voids = voids(world, room);
     // What is not shown counts too: a commit that could not be applied leaves a member behind for ever.
     let kept = known_by(world, member, room);
     for (_, value) in world.members[member].stored(room) {
         let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
         if let RowWhat::Unreadable(why) = row.what {
             let header = Header::decode(&row.header).expect("a stored header");
-            if header.kind == Kind::Commit && is_void(world, room, &header) {
+            if is_void(&voids, &header) {
                 continue;
             }
             let what = format!("member {member} cannot read {} {:?} of {}: {why}", header.seq, header.kind, short(room));
@@ -306,6 +336,9 @@ fn same_history(world: &mut World, at: usize) -> Result<(), Violation> {
     let log = headers(&world.coops[hub_of(world, &world.circles[at])].log(&room));
     let whole = whole_history(world, at)?;
     for member in world.circles[at].invited.clone() {
+        if is_out(world, member, &room) {
+            continue;
+        }
         let Some(state) = world.members[member].core.room_state(&room) else { continue };
         let (joined, epoch, who) = (state.joined_at, state.joined_epoch, Pseudonym(state.pseudonym));
         // What comes after one's leave is not for one any more.
@@ -335,6 +368,9 @@ fn whole_history(world: &mut World, at: usize) -> Result<History, Violation> {
     let room = world.circles[at].id;
     let mut whole = History::new();
     for member in world.circles[at].invited.clone() {
+        if is_out(world, member, &room) {
+            continue;
+        }
         whole.extend(history_of(world, member, &room)?);
     }
     Ok(whole)
@@ -346,6 +382,10 @@ fn nothing_lost(world: &mut World, at: usize) -> Result<(), Violation> {
     let mut places: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     whole.iter().for_each(|(seq, text)| places.entry(text).or_default().push(*seq));
     for (number, member) in world.members.iter().enumerate() {
+        // What it said last may have come too late, or was of an epoch that is void.
+        if is_out(world, number, &room) {
+            continue;
+        }
         let mut last = 0;
         for said in member.said.iter().filter(|said| said.room == room) {
             let found = places.get(said.text.as_str()).map_or(&[][..], Vec::as_slice);

@@ -213,8 +213,12 @@ impl World {
     /// Steps of a member's core end here: persist, then send.
     pub(crate) fn member_acts(&mut self, member: usize) {
         let torn = self.is_rough() && self.dice.roll(self.plan.tear_one_in) == 0;
+        let mad = self.members[member].nonsense.len();
         let step = self.members[member].take_effects(torn);
         self.check_step(member, &step);
+        if self.members[member].nonsense.len() > mad {
+            self.count("a commit that nobody can follow");
+        }
         if torn {
             self.count("a step is torn");
             return self.crash_member(member);

@@ -60,6 +60,7 @@ fn planned(seed: u64, value: impl Fn(&str) -> Option<u64>) -> Plan {
         faults: value("--faults").unwrap_or(plan.faults),
         restores: value("--restores").unwrap_or(plan.restores),
         idles: value("--idles").unwrap_or(plan.idles),
+        mad: value("--mad").unwrap_or(plan.mad),
         rough_ms: value("--rough-ms").unwrap_or(plan.rough_ms),
         crash_one_in: value("--crash-one-in").unwrap_or(plan.crash_one_in),
         session_queue: size("--session-queue", plan.session_queue),

@@ -59,8 +59,8 @@ pub struct Member {
     pub put_off: Vec<Code>,
     /// What a blinded device lacks.
     hidden: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Its next commit is nonsense.
-    pub is_mad: bool,
+    /// The room in which its next commit is nonsense.
+    pub mad_in: Option<RoomId>,
     /// Hashes of such commits.
     pub nonsense: Vec<Hash>,
 }
@@ -81,7 +81,7 @@ impl Member {
             reports: Vec::new(),
             put_off: Vec::new(),
             hidden: Vec::new(),
-            is_mad: false,
+            mad_in: None,
             nonsense: Vec::new(),
         }
     }
@@ -127,7 +127,12 @@ impl Member {
         let ToServer::Send(send) = &mut frame else { return frame };
         let is_here = |core: &Core, id: &RoomId| core.room_state(id).is_some_and(|room| room.number == Some(send.room.0));
         let Some(id) = self.core.room_ids().into_iter().find(|id| is_here(&self.core, id)) else { return frame };
-        if send.kind != Kind::Commit || !std::mem::take(&mut self.is_mad) {
+        if send.kind != Kind::Commit || self.mad_in != Some(id) {
+            return frame;
+        }
+        self.mad_in = None;
+        // The others must be more than half.
+        if self.core.members(&id).map_or(0, |members| members.len()) <= 3 {
             return frame;
         }
         let key = [&b"r"[..], &id.0].concat();

@@ -26,6 +26,8 @@ pub struct Plan {
     pub restores: u64,
     /// Spells meanwhile in which a co-op keeps its links and takes, or sends, no entries over them.
     pub idles: u64,
+    /// Members meanwhile whose next commit nobody can follow.
+    pub mad: u64,
     /// While faults happen, milliseconds of virtual time.
     pub rough_ms: u64,
     /// After the last fault everything must have come to rest within this.
@@ -53,6 +55,7 @@ impl Plan {
         faults: 24,
         restores: 0,
         idles: 0,
+        mad: 0,
         rough_ms: 30 * SECOND,
         calm_ms: 240 * SECOND,
         tear_one_in: 60,
@@ -117,6 +120,10 @@ impl Plan {
         let mut idles = Dice::new(seed ^ 0x6964_6c65);
         if plan.coops >= 2 && idles.roll(4) == 0 {
             plan.idles = idles.between(1, 4);
+        }
+        let mut mad = Dice::new(seed ^ 0x6d61_6421);
+        if plan.members > 3 && mad.roll(4) == 0 {
+            plan.mad = mad.between(1, 3);
         }
         plan
     }

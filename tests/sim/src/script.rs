@@ -114,6 +114,23 @@ impl World {
         Ok(())
     }
 
+    /// A member's next commit in a room will be one that nobody can follow; a facilitator makes one at once.
+    pub(crate) fn go_mad(&mut self) {
+        let at = self.dice.roll(self.circles.len() as u64) as usize;
+        let (room, creator) = (self.circles[at].id, self.circles[at].creator);
+        let invited = &self.circles[at].invited;
+        let member = invited[self.dice.roll(invited.len() as u64) as usize];
+        if self.members[member].core.phase_name(&room) != "active" {
+            return;
+        }
+        self.count("member goes mad");
+        self.note(|_| format!("member {member} goes mad in {}", short(&room)));
+        self.members[member].mad_in = Some(room);
+        if member == creator {
+            let _ = self.open_invite(member, at);
+        }
+    }
+
     /// A facilitator says whose votes count.
     pub fn set_voters(&mut self, member: usize, at: usize, voters: &Voters) -> Result<(), Violation> {
         let (room, wall) = (self.circles[at].id, self.members[member].wall(self.clock.now()));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kith_client::core::VerifyReport;
 use kith_protocol::ids::ConnectionId;
+use kith_protocol::judge::RoomFacts;
 use kith_relay::coop::Input;
 use kith_storage::memory::Memory;
 
@@ -16,7 +17,7 @@ use crate::member::Member;
 use crate::mutant::{Keeps, Mutant};
 use crate::network::{Network, Place, Traffic, Way};
 use crate::plan::Plan;
-use crate::script::Circle;
+use crate::script::{Circle, short};
 use crate::tamper::Tamper;
 use crate::trace::{SHOWN, Trace};
 use crate::weather::Heal;
@@ -74,6 +75,7 @@ pub(crate) enum Event {
     Fault,
     BackUp,
     Idle,
+    Mad,
     PutBack { coop: usize },
     Heal(Heal),
 }
@@ -218,7 +220,7 @@ impl World {
         Ok((rest_ms, checks::all(self)?))
     }
 
-    fn conclude(self, seed: u64, result: Result<(u64, usize), Violation>) -> Result<Outcome, Box<Failure>> {
+    fn conclude(mut self, seed: u64, result: Result<(u64, usize), Violation>) -> Result<Outcome, Box<Failure>> {
         match result {
             Ok((rest_ms, acknowledged)) => Ok(Outcome {
                 seed,
@@ -231,7 +233,46 @@ impl World {
                 rest_ms,
                 virtual_ms: self.clock.now(),
             }),
-            Err(violation) => Err(Box::new(Failure { violation, trace: self.trace })),
+            Err(violation) => {
+                self.note_states();
+                Err(Box::new(Failure { violation, trace: self.trace }))
+            }
+        }
+    }
+
+    /// Where everybody stands when something has failed.
+    fn note_states(&mut self) {
+        for at in 0..self.circles.len() {
+            let room = self.circles[at].id;
+            for coop in 0..self.coops.len() {
+                let Some(log) = self.coops[coop].room(&room).and_then(|room| room.log()) else { continue };
+                let contests: Vec<String> = RoomFacts::docket(log)
+                    .contests
+                    .iter()
+                    .map(|contest| {
+                        format!(
+                            "{} of {} by {}: {:?} of {:?}",
+                            contest.epoch, contest.seq, contest.author, contest.complaints, contest.jury
+                        )
+                    })
+                    .collect();
+                let line = format!("{} at co-op {coop}: term {} epoch {} contests {contests:?}", short(&room), log.term, log.epoch());
+                self.note(|_| line);
+            }
+            for member in 0..self.members.len() {
+                let core = &self.members[member].core;
+                let Some(state) = core.room_state(&room) else { continue };
+                let index = state.senders.iter().position(|who| *who == state.pseudonym);
+                let (phase, of) = (core.phase_name(&room), self.members[member].coop);
+                let (epoch, by_log, size) = (state.epoch, state.contests.room_epoch, state.size);
+                let line = format!(
+                    "{} at member {member} of {of}, index {index:?}: {phase}, epoch {epoch} ({by_log} by the log), size {size}, certified {}, {} items",
+                    short(&room),
+                    state.certified,
+                    state.outbox.len()
+                );
+                self.note(|_| line);
+            }
         }
     }
 
@@ -276,6 +317,10 @@ impl World {
         for _ in 0..self.plan.idles {
             let delay = self.dice.roll(self.plan.rough_ms);
             self.clock.after(delay, Event::Idle);
+        }
+        for _ in 0..self.plan.mad {
+            let delay = self.dice.roll(self.plan.rough_ms);
+            self.clock.after(delay, Event::Mad);
         }
         let until = self.rough_until;
         self.pass(until)
@@ -356,6 +401,7 @@ impl World {
             Event::Fault => self.fault(),
             Event::BackUp => self.back_up_any(),
             Event::Idle => self.idle(),
+            Event::Mad => self.go_mad(),
             Event::PutBack { coop } => self.put_back_if_whole(coop),
             Event::Heal(heal) => self.heal(heal),
             // Meant for an earlier life.

@@ -35,7 +35,7 @@ fn fault_23_a_commit_that_nobody_can_follow_is_void() {
         let mad = world.circles[0].creator;
         let who = Pseudonym(world.members[mad].core.room_state(&room).unwrap().pseudonym);
         let epoch = world.coops[hub_of(&world, &world.circles[0])].room(&room).unwrap().log().unwrap().epoch();
-        world.members[mad].is_mad = true;
+        world.members[mad].mad_in = Some(room);
         world.open_invite(mad, 0).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         assert_eq!(world.members[mad].nonsense.len(), 1, "seed {seed}");
         let tell = |world: &World| world.trace().tail(60);

@@ -28,6 +28,7 @@ impl Core {
         let state = self.room(room)?;
         match state.phase {
             Phase::Gone => Err(CoreError::Gone),
+            _ if state.is_shut_out => Err(CoreError::ShutOut),
             _ if state.out_of_step => Err(CoreError::OutOfStep),
             // A room that is still being made or joined takes the message with it.
             Phase::Active | Phase::Creating { .. } | Phase::Joining(_) => Ok(()),

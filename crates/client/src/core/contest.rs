@@ -15,6 +15,19 @@ use super::machine::{Core, CoreError, before_key};
 use super::state::{BeforeState, Contests, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
 use crate::mls::group::Group;
 
+impl RoomState {
+    /// The room has gone on by a commit that this device cannot follow.
+    pub(super) fn is_behind(&self) -> bool {
+        self.contests.room_epoch > self.epoch
+    }
+}
+
+impl Intent {
+    pub(super) fn is_commit(&self) -> bool {
+        matches!(self, Self::OpenInvite { .. } | Self::RemoveLeft | Self::SetVoters(_))
+    }
+}
+
 impl Contests {
     /// What happened before is for others to judge: who was active lately is taken on the co-op's word.
     pub fn at_join(days: &[u32]) -> Self {
@@ -167,6 +180,11 @@ impl Core {
             (item.stored, item.seq) = (true, Some(entry.header.seq.0));
             let id = item.id;
             Self::done(state, id, entry.header.seq);
+        }
+        let is_of_before = |state: &RoomState| Complaint::decode(&entry.body).is_some_and(|of| of.commit.0 < state.joined_at);
+        if self.rooms.get(room).is_some_and(is_of_before) {
+            // What came before its own join is for others to judge.
+            return RowWhat::Complained;
         }
         match self.weigh(room, entry) {
             Ok((docket, None)) => {

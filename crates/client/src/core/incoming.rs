@@ -41,6 +41,7 @@ impl Core {
 
     pub(super) fn entries_came(&mut self, entries: &Entries) {
         let Some(room) = self.room_by_number(entries.room) else { return };
+        self.shut_out(&room, false);
         let Some(state) = self.rooms.get(&room) else { return };
         let created = UnixSeconds(state.created);
         // Where the server begins tells where it believes this device to be.

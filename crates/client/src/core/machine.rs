@@ -29,6 +29,8 @@ pub enum CoreError {
     NoSuchRoom,
     #[error("you have left that room. What you read there stays readable; to come back, join with a fresh link")]
     Gone,
+    #[error("your co-op says that you were taken out of that room. What you read there stays readable; its moderators can tell you why")]
+    ShutOut,
     #[error("that room is not ready yet: this device is still joining it. Try again in a moment")]
     NotReady,
     #[error("you are in that room already")]

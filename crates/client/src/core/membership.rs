@@ -98,6 +98,7 @@ impl Core {
             outbox: Vec::new(),
             done: Vec::new(),
             out_of_step: false,
+            is_shut_out: false,
             joined_at: 0,
             joined_epoch: 0,
             contests: super::state::Contests::default(),

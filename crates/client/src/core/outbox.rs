@@ -20,7 +20,8 @@ use crate::pack::{pack, pad};
 impl Core {
     /// Makes and sends what the room can take now.
     pub(super) fn pump_outbox(&mut self, room: &RoomId) {
-        if self.session.paused.contains(room) || !self.is_at_end(room) {
+        let is_out = self.rooms.get(room).is_none_or(|state| state.is_shut_out);
+        if is_out || self.session.paused.contains(room) || !self.is_at_end(room) {
             return;
         }
         self.add_housekeeping(room);
@@ -46,7 +47,9 @@ impl Core {
                 }
                 continue;
             }
-            let next = state.outbox.iter().find(|item| item.made.is_none() && item.seq.is_none());
+            // From behind a commit that it cannot follow a device can speak and complain, and make none itself.
+            let may = |item: &&OutItem| !state.is_behind() || !item.intent.is_commit();
+            let next = state.outbox.iter().find(|item| item.made.is_none() && item.seq.is_none() && may(item));
             let Some(item) = next.filter(|_| !blocked && in_flight < IN_FLIGHT_MAX) else { return };
             // Commits wait until what was sent before them has its place: they are made for the epoch as it then is.
             if in_flight > 0 && !matches!(item.intent, Intent::Content(_)) {
@@ -90,7 +93,7 @@ impl Core {
             return;
         }
         let removing = state.outbox.iter().any(|item| item.seq.is_none() && matches!(item.intent, Intent::RemoveLeft));
-        let somebody_goes = !state.left.is_empty() || !state.contests.convicted.is_empty();
+        let somebody_goes = !state.is_behind() && (!state.left.is_empty() || !state.contests.convicted.is_empty());
         if somebody_goes && !removing && self.push_item(room, Intent::RemoveLeft).is_ok() {
             self.move_last_to_front(room);
         }
@@ -248,6 +251,9 @@ impl Core {
         if let Some(room) = room.filter(|room| refused.code == Code::NoSuchRoom && refused.counter == 0 && self.is_leaving(room)) {
             return self.gone(&room);
         }
+        if let Some(room) = room.filter(|_| refused.code == Code::NoSuchRoom && refused.counter == 0) {
+            return self.shut_out(&room, true);
+        }
         let Some(room) = room.filter(|_| refused.counter > 0) else {
             if refused.code.is_transient() {
                 self.put_off(&refused);
@@ -260,6 +266,13 @@ impl Core {
             return self.membership_refused(None, &room, &refused);
         }
         self.entry_refused(&room, &refused);
+    }
+
+    pub(super) fn shut_out(&mut self, room: &RoomId, is_out: bool) {
+        if let Some(state) = self.rooms.get_mut(room).filter(|state| state.is_shut_out != is_out) {
+            state.is_shut_out = is_out;
+            self.touch(room);
+        }
     }
 
     /// A server that no longer lets this device read a room which it leaves has heard of the leave.

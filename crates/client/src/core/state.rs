@@ -184,6 +184,8 @@ pub struct RoomState {
     pub done: Vec<(u64, u64)>,
     /// The log has entries of this device that this copy of it never made: it was restored from an old backup.
     pub out_of_step: bool,
+    /// Its co-op says that this member was taken out of the room. Nothing is forgotten on its word.
+    pub is_shut_out: bool,
     /// First entry that this member could read.
     pub joined_at: u64,
     /// The first epoch whose messages it can open: what was encrypted before is not for it, wherever it stands in the log.

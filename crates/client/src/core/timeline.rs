@@ -202,9 +202,11 @@ impl Core {
         Ok(listed.collect())
     }
 
-    /// Whether a room can be used, is still being joined, or is over.
+    /// Whether a room can be used, is still being joined, or is over: left, or not one's own any more.
     pub fn phase_name(&self, room: &RoomId) -> &'static str {
-        match self.rooms.get(room).map(|state| &state.phase) {
+        let state = self.rooms.get(room);
+        match state.map(|state| &state.phase) {
+            Some(Phase::Active) if state.is_some_and(|state| state.is_shut_out) => "removed",
             Some(Phase::Active) => "active",
             Some(Phase::Creating { .. }) => "creating",
             Some(Phase::Joining(_)) => "joining",

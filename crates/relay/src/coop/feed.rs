@@ -17,7 +17,7 @@ use kith_storage::{LogRow, Write};
 
 use super::machine::Coop;
 use super::repair::parse_rows;
-use super::types::{Effect, Read};
+use super::types::{Effect, NO_LONGER_IN, Read};
 use super::waiting::Reader;
 use crate::room::{Committed, Extent, Room};
 use crate::session::Subscription;
@@ -77,6 +77,7 @@ impl Coop {
         }
         self.standstill.grow(number, self.now, !is_hub && !self.outbox.is_empty(number));
         self.fan_out(number, &committed.rows);
+        self.return_what_is_void(number, &committed.rows);
         self.take_early_marks(number);
         // Also without a commit: the marks may have come with the batch.
         self.announce_certificate(number);
@@ -277,6 +278,9 @@ impl Coop {
             self.unsubscribe(connection, number);
             // It is behind and will not be sent its own leave, or waits for a commit before that to be certified, of which only
             // the room's members hear: it is told otherwise that it is out.
+            if left.is_none() {
+                self.refuse_entry(connection, number, 0, Code::NoSuchRoom, NO_LONGER_IN, 0);
+            }
             let is_behind = |seq| subscription.is_some_and(|subscription| subscription.next <= seq);
             if let Some((_, counter)) = left.filter(|(seq, _)| is_behind(*seq) || !is_certified) {
                 self.refuse_entry(connection, number, counter, Code::NoSuchRoom, "you have left this room", 0);

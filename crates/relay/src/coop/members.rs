@@ -15,7 +15,7 @@ use kith_storage::{DeviceRow, MembershipRow, Write};
 
 use super::machine::Coop;
 use super::outbox;
-use super::types::Read;
+use super::types::{NO_LONGER_IN, Read};
 use super::waiting::{After, Reader};
 use crate::room::offer::NoGroup;
 use crate::room::{Order, Room};
@@ -176,6 +176,8 @@ impl Coop {
             let is_new = session.is_some_and(|session| !session.subscriptions.contains_key(&number));
             if is_new && self.may_read(identity.account, number) {
                 self.subscribe(connection, number, next);
+            } else if is_new && self.was_removed(identity.account, number) {
+                self.refuse_entry(connection, number, 0, Code::NoSuchRoom, NO_LONGER_IN, 0);
             }
         }
         self.check_synced(connection);
@@ -184,6 +186,11 @@ impl Coop {
     fn may_read(&self, account: AccountHandle, number: RoomNumber) -> bool {
         let Some(room) = self.rooms.get(&number) else { return false };
         self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_reader(&who))
+    }
+
+    fn was_removed(&self, account: AccountHandle, number: RoomNumber) -> bool {
+        let Some(room) = self.rooms.get(&number).filter(|room| !room.is_restored()) else { return false };
+        self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_former_member(&who))
     }
 
     fn pseudonym(&self, account: AccountHandle, room: &RoomId) -> Option<Pseudonym> {

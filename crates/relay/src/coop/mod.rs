@@ -33,6 +33,7 @@ pub mod status;
 pub mod steward;
 mod turns;
 mod types;
+mod undone;
 mod waiting;
 
 pub use machine::Coop;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kith_protocol::codec;
-use kith_protocol::ids::{ConnectionId, CoopName, EntryId, RoomNumber};
+use kith_protocol::ids::{ConnectionId, CoopName, EntryId, Epoch, RoomNumber};
 use kith_protocol::limits::{PENDING_PER_ROOM_MAX, SUBMITS_IN_FLIGHT_MAX};
 use kith_protocol::link::{LinkFrame, Submission};
 use kith_protocol::member::RequestId;
@@ -198,6 +198,12 @@ impl Outbox {
         let (gone, kept): (Vec<_>, Vec<_>) = queue.drain(..).partition(|pending| falls(pending));
         queue.extend(kept);
         gone
+    }
+
+    /// What was made in an epoch after that one.
+    pub fn of_later_epochs(&self, room: RoomNumber, epoch: Epoch) -> Vec<EntryId> {
+        let later = self.rooms.get(&room).into_iter().flatten().filter(|pending| pending.submission.epoch > epoch);
+        later.map(|pending| pending.submission.id).collect()
     }
 
     pub fn drop_room(&mut self, room: RoomNumber) {

@@ -12,6 +12,9 @@ use kith_storage::{DeviceRow, LogRow, MembershipRow, NeighbourRow, RoomRow};
 use super::steward;
 use crate::room::Room;
 
+/// Told to whoever was taken out of a room.
+pub(super) const NO_LONGER_IN: &str = "you are no longer in this room";
+
 /// The co-op's own keys.
 #[derive(Debug, Clone)]
 pub struct Secrets {
