@@ -81,8 +81,10 @@ pub struct Contest {
 }
 
 impl Contest {
-    fn is_lost(&self) -> bool {
-        2 * self.complaints.len() > self.jury.len()
+    /// Whoever has left since without a word no longer counts.
+    fn is_lost(&self, has_left: impl Fn(u32) -> bool) -> bool {
+        let counts = |index: &&u32| self.complaints.contains(index) || !has_left(**index);
+        2 * self.complaints.len() > self.jury.iter().filter(counts).count()
     }
 }
 
@@ -175,14 +177,18 @@ impl Docket {
         })
     }
 
-    /// Takes down a complaint that counts. With a verdict nothing that is void is left here.
-    pub fn complain(&mut self, who: u32, complaint: &Complaint, current: Epoch) -> Option<Verdict> {
-        let at = self.find(complaint)?;
-        self.contests[at].complaints.push(who);
-        let Contest { seq, epoch, author, .. } = self.contests[at];
-        if !self.contests[at].is_lost() {
-            return None;
+    /// Takes down a complaint that counts. What it comes to [`Self::verdict`] says.
+    pub fn complain(&mut self, who: u32, complaint: &Complaint) {
+        if let Some(at) = self.find(complaint) {
+            self.contests[at].complaints.push(who);
         }
+    }
+
+    /// After each complaint, and after each leave: the oldest commit that more than half of its jury complain of, not counting
+    /// who has left without a word. With a verdict nothing that is void is left here.
+    pub fn verdict(&mut self, current: Epoch, has_left: impl Fn(u32) -> bool) -> Option<Verdict> {
+        let lost = self.contests.iter().find(|contest| !contest.complaints.is_empty() && contest.is_lost(&has_left))?;
+        let Contest { seq, epoch, author, .. } = *lost;
         let back_to = self.pick(epoch, current)?;
         self.contests.retain(|contest| contest.epoch < back_to);
         self.kept.retain(|kept| *kept < back_to);
@@ -236,11 +242,18 @@ mod tests {
         }
         let elsewhere = Complaint { leaf: Hash([9; 32]), ..complaint(11) };
         assert!(!docket.admits(1, Epoch(1), &elsewhere) && !docket.admits(1, Epoch(1), &complaint(12)));
-        assert_eq!(docket.complain(1, &complaint(11), Epoch(2)), None);
+        let nobody = |_: u32| false;
+        docket.complain(1, &complaint(11));
+        assert_eq!(docket.verdict(Epoch(2), nobody), None);
         assert!(!docket.admits(1, Epoch(1), &complaint(11)), "once");
-        assert_eq!(docket.complain(2, &complaint(11), Epoch(2)), None, "two of four are no majority");
+        docket.complain(2, &complaint(11));
+        assert_eq!(docket.verdict(Epoch(2), nobody), None, "two of four are no majority");
+        assert_eq!(docket.clone().verdict(Epoch(2), |who| who == 1), None, "who complained counts, also once it has left");
+        let gone = docket.clone().verdict(Epoch(2), |who| who == 3);
+        assert_eq!(gone.map(|verdict| verdict.back_to), Some(Epoch(1)), "two of three are one");
         let verdict = Verdict { commit: Seq(11), author: 0, back_to: Epoch(1) };
-        assert_eq!(docket.complain(3, &complaint(11), Epoch(2)), Some(verdict));
+        docket.complain(3, &complaint(11));
+        assert_eq!(docket.verdict(Epoch(2), nobody), Some(verdict));
         assert_eq!((docket.contests.len(), docket.kept), (1, vec![Epoch(0)]));
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use kith_client::core::Core;
-use kith_client::core::state::{RowState, RowWhat};
+use kith_client::core::state::{RowState, RowWhat, SAID_AGAIN};
 use kith_protocol::ids::{CoopName, Epoch, Pseudonym, RoomId};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::{Header, Kind};
@@ -295,11 +295,24 @@ fn is_void(voids: &[(std::ops::Range<u64>, Epoch)], header: &Header) -> bool {
     })
 }
 
+/// A copy of what was made in a void epoch that found a place all the same: its author knows, and says it again.
+fn is_said_again(world: &World, room: &RoomId, header: &Header) -> bool {
+    world.members.iter().filter(|member| member.core.room_state(room).is_some_and(|state| state.pseudonym == header.id.sender.0)).any(
+        |author| {
+            author.stored(room).into_iter().any(|(_, value)| {
+                let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
+                row.header == header.encode() && matches!(row.what, RowWhat::Unreadable(why) if why == SAID_AGAIN)
+            })
+        },
+    )
+}
+
 /// Whose commit was voided, or whose join was undone with one.
 fn is_out(world: &World, member: usize, room: &RoomId) -> bool {
     let of = &world.members[member];
     let undone = |value: &[u8]| matches!(postcard::from_bytes(value), Ok(RowState { what: RowWhat::Undone(_), .. }));
-    of.core.phase_name(room) != "active" && (!of.nonsense.is_empty() || of.stored(room).into_iter().any(|(_, value)| undone(value)))
+    let phase = of.core.phase_name(room);
+    phase == "removed" || (phase != "active" && (!of.nonsense.is_empty() || of.stored(room).into_iter().any(|(_, value)| undone(value))))
 }
 
 fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History, Violation> {
@@ -311,7 +324,7 @@ fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History
         let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
         if let RowWhat::Unreadable(why) = row.what {
             let header = Header::decode(&row.header).expect("a stored header");
-            if is_void(&voids, &header) {
+            if is_void(&voids, &header) || is_said_again(world, room, &header) {
                 continue;
             }
             let what = format!("member {member} cannot read {} {:?} of {}: {why}", header.seq, header.kind, short(room));

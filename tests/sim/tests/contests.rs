@@ -125,3 +125,46 @@ fn a_minority_that_complains_changes_nothing() {
         }
     }
 }
+
+/// What was said in an epoch that is void, at a co-op that had not heard of the verdict, is said again where all can read it.
+#[test]
+fn what_waits_in_a_void_epoch_is_said_again() {
+    for seed in 1..=6 {
+        let plan = Plan { members: 9, ..PLAN };
+        let mut world = World::begun(seed, plan).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        talk(&mut world);
+        world.go_on(3_000).unwrap();
+        let (room, creator) = (room(&world), world.circles[0].creator);
+        let (hub, home) = (hub_of(&world, &world.circles[0]), world.members[creator].coop);
+        let Some(far) = (0..3).find(|coop| *coop != hub && *coop != home) else { continue };
+        let (away, blinded): (Vec<usize>, Vec<usize>) = (0..9).filter(|at| *at != creator).partition(|at| world.members[*at].coop == far);
+        assert!(2 * blinded.len() > 9 && !away.is_empty(), "seed {seed}");
+        let epoch = world.members[creator].core.room_state(&room).unwrap().epoch;
+        blind(&mut world, &blinded, 10);
+        world.open_invite(creator, 0).unwrap();
+        let follows = |world: &World| away.iter().all(|at| world.members[*at].core.room_state(&room).unwrap().epoch > epoch);
+        for _ in 0..2_000 {
+            if follows(&world) {
+                break;
+            }
+            world.go_on(1).unwrap();
+        }
+        assert!(follows(&world), "seed {seed}\n{}", world.trace().tail(60));
+        (0..3).filter(|coop| *coop != far).for_each(|coop| world.part(far, coop));
+        away.iter().for_each(|at| world.say(*at, 0));
+        while kinds(&world, Kind::Complaint) < 5 {
+            world.go_on(10).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+        }
+        blind(&mut world, &blinded, 20);
+        // Its author is out by a commit of the very epoch for which those who are away have encrypted.
+        world.go_on(5_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+        let there = world.coops[hub_of(&world, &world.circles[0])].room(&room).unwrap().log().unwrap().epoch();
+        assert_eq!(there.0, epoch + 1, "seed {seed}");
+        (0..3).filter(|coop| *coop != far).for_each(|coop| world.join_again(far, coop));
+        world.go_on(10_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+        talk(&mut world);
+        world.go_on(5_000).unwrap();
+        let acknowledged = world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", world.trace().tail(60)));
+        assert!(acknowledged >= 9 + away.len() + 8, "seed {seed}: {acknowledged}");
+    }
+}

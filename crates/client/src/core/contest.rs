@@ -12,7 +12,7 @@ use kith_protocol::sign::{SecretKey, verify};
 
 use super::facts::Facts;
 use super::machine::{Core, CoreError, before_key};
-use super::state::{BeforeState, Contests, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
+use super::state::{BeforeState, Contests, Former, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
 use crate::mls::group::Group;
 
 impl RoomState {
@@ -181,7 +181,10 @@ impl Core {
             let id = item.id;
             Self::done(state, id, entry.header.seq);
         }
-        let is_of_before = |state: &RoomState| Complaint::decode(&entry.body).is_some_and(|of| of.commit.0 < state.joined_at);
+        let is_of_before = |state: &RoomState| {
+            let of = Complaint::decode(&entry.body).map_or(u64::MAX, |complaint| complaint.commit.0);
+            !matches!(state.phase, Phase::Active) || of < state.joined_at
+        };
         if self.rooms.get(room).is_some_and(is_of_before) {
             // What came before its own join is for others to judge.
             return RowWhat::Complained;
@@ -198,7 +201,11 @@ impl Core {
 
     /// Whether a complaint voids something: then it changes the group, as a commit does.
     pub(super) fn decides(&mut self, room: &RoomId, entry: &Unpacked) -> bool {
-        entry.header.kind == Kind::Complaint && self.weigh(room, entry).is_ok_and(|(_, verdict)| verdict.is_some())
+        match entry.header.kind {
+            Kind::Complaint => self.weigh(room, entry).is_ok_and(|(_, verdict)| verdict.is_some()),
+            Kind::Leave => self.rooms.get(room).is_some_and(|state| Self::reconsider(state, Some(entry.header.id.sender)).1.is_some()),
+            _ => false,
+        }
     }
 
     /// The docket with a complaint, and what it comes to.
@@ -215,12 +222,28 @@ impl Core {
         let statement = Complaint::statement(room, &header.id, complaint.commit, &complaint.leaf);
         verify(&PublicKey(*key), &statement, &complaint.signature).map_err(|_| "its sender did not sign it")?;
         let index = state.senders.iter().position(|who| *who == header.id.sender.0).map(|at| at as u32).ok_or("an unknown sender")?;
-        let verdict = docket.complain(index, &complaint, Epoch(state.contests.room_epoch));
+        docket.complain(index, &complaint);
+        let verdict = Self::verdict(state, &mut docket, None);
         Ok((docket, verdict))
     }
 
+    fn verdict(state: &RoomState, docket: &mut Docket, leaver: Option<Pseudonym>) -> Option<Verdict> {
+        let has_left = |index: u32| {
+            let who = state.senders.get(index as usize);
+            who.is_some_and(|who| state.contests.leavers.contains(who) || leaver.is_some_and(|leaver| leaver.0 == *who))
+        };
+        docket.verdict(Epoch(state.contests.room_epoch), has_left)
+    }
+
+    /// After a leave: perhaps those who are left cannot follow a commit.
+    pub(super) fn reconsider(state: &RoomState, leaver: Option<Pseudonym>) -> (Docket, Option<Verdict>) {
+        let mut docket = Self::settled_docket(state);
+        let verdict = Self::verdict(state, &mut docket, leaver);
+        (docket, verdict)
+    }
+
     /// The room goes on from the state before a commit.
-    fn go_back(&mut self, room: &RoomId, entry: &Unpacked, docket: &Docket, verdict: &Verdict) -> RowWhat {
+    pub(super) fn go_back(&mut self, room: &RoomId, entry: &Unpacked, docket: &Docket, verdict: &Verdict) -> RowWhat {
         let back_to = verdict.back_to.0;
         let Some(state) = self.rooms.get(room) else { return RowWhat::Nothing };
         let author = state.senders.get(verdict.author as usize).copied().unwrap_or_default();
@@ -240,6 +263,8 @@ impl Core {
             *epoch = (*epoch).min(back_to);
         }
         state.contests.room_epoch = back_to;
+        // Its author says again what was of an epoch that is void.
+        state.loose.retain(|loose| loose.epoch <= back_to);
         state.last_commit = entry.header.seq.0;
         state.left = members.iter().copied().filter(|who| state.left.contains(who) || state.contests.leavers.contains(who)).collect();
         if members.contains(&author) {
@@ -280,8 +305,16 @@ impl Core {
     /// in a later epoch of that number, nobody can read it there, and it counts for nothing.
     fn unmake_void(&mut self, room: &RoomId, back_to: u64) {
         let Some(state) = self.rooms.get_mut(room) else { return };
-        let is_void = |item: &OutItem| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.epoch > back_to);
-        let Some(first) = state.outbox.iter().position(is_void) else { return };
+        let waiting = |item: &OutItem| item.seq.is_none();
+        // What was refused and made anew may be under way in its old form all the same.
+        for item in state.outbox.iter_mut().filter(|item| waiting(item)) {
+            let (void, kept) = item.former.drain(..).partition(|former| former.epoch > back_to);
+            item.former = kept;
+            let void: Vec<Former> = void;
+            state.contests.void.extend(void.into_iter().map(|former| (former.counter, former.body_hash)));
+        }
+        let is_void = |item: &OutItem| waiting(item) && item.made.as_ref().is_some_and(|made| made.epoch > back_to);
+        let first = state.outbox.iter().position(is_void).unwrap_or(state.outbox.len());
         for item in state.outbox[first..].iter_mut().filter(|item| item.seq.is_none()) {
             if let Some(made) = item.made.take() {
                 state.contests.void.push((made.counter, hash_bytes(&made.body).0));
@@ -302,12 +335,11 @@ impl Core {
         if !state.contests.void.contains(&(counter, header.body_hash.0)) {
             return false;
         }
-        for item in state.outbox.iter_mut().filter(|item| item.seq.is_none()) {
-            if item.made.as_ref().is_some_and(|made| made.counter >= counter) {
-                item.made = None;
-                item.stored = false;
-                self.session.sent.remove(&(*room, item.id));
-            }
+        // Its place is taken. What was made after it has the counters after it, and may be under way.
+        let same = |made: &Made| made.counter == counter;
+        if let Some(item) = state.outbox.iter_mut().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(same)) {
+            (item.made, item.stored) = (None, false);
+            self.session.sent.remove(&(*room, item.id));
         }
         true
     }

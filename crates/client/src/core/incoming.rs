@@ -17,7 +17,7 @@ use kith_protocol::room::leave_statement;
 use kith_protocol::sign::{Signature, verify};
 
 use super::machine::{Core, LogView, row_key};
-use super::state::{Intent, OutItem, Phase, RoomState, RowState, RowWhat};
+use super::state::{Intent, Made, OutItem, Phase, RoomState, RowState, RowWhat, SAID_AGAIN};
 use crate::mls::group::Group;
 use crate::pack::{unpack as unpack_content, unpad};
 
@@ -119,7 +119,8 @@ impl Core {
             // Of what was made more than once the log itself says which one it took.
             _ => {
                 let mut only_once = state.outbox.iter().filter(|item| item.former.is_empty()).filter_map(|item| item.made.as_ref());
-                only_once.find(|made| made.counter == counter).and_then(|made| {
+                let is_void = |made: &&Made| state.contests.void.iter().any(|(void, _)| *void == made.counter);
+                only_once.find(|made| made.counter == counter).filter(|made| !is_void(made)).and_then(|made| {
                     let kind = Kind::from_number(made.kind.into())?;
                     Some((kind, made.epoch, made.body.clone(), made.group_info.clone()))
                 })
@@ -180,9 +181,9 @@ impl Core {
                 return number.map_or((), |number| self.ask_again(room, number));
             }
             // These change the group.
-            let is_complaint = front.header.kind == Kind::Complaint;
-            let complaint = is_complaint.then(|| front.clone());
-            let changes = front.header.kind == Kind::Commit || complaint.is_some_and(|front| self.decides(room, &front));
+            let may_decide = matches!(front.header.kind, Kind::Complaint | Kind::Leave);
+            let word = may_decide.then(|| front.clone());
+            let changes = front.header.kind == Kind::Commit || word.is_some_and(|word| self.decides(room, &word));
             if changes && certified <= seq {
                 return;
             }
@@ -270,7 +271,7 @@ impl Core {
             return RowWhat::Content(content);
         }
         if self.is_void(room, &entry.header) {
-            return RowWhat::Unreadable("it came too late, and is said again".to_owned());
+            return RowWhat::Unreadable(SAID_AGAIN.to_owned());
         }
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         match state.outbox.iter_mut().find(|item| Self::is_made_as(item, &entry.header)) {
@@ -297,7 +298,7 @@ impl Core {
     pub(super) fn is_made_as(item: &OutItem, header: &Header) -> bool {
         let counter = header.id.counter.number;
         let is_made = item.made.as_ref().is_some_and(|made| made.counter == counter && hash_bytes(&made.body) == header.body_hash);
-        is_made || item.former.contains(&(counter, header.body_hash.0))
+        is_made || item.former.iter().any(|former| former.counter == counter && former.body_hash == header.body_hash.0)
     }
 
     pub(super) fn done(state: &mut RoomState, item: u64, seq: Seq) {
@@ -376,6 +377,10 @@ impl Core {
         } else {
             state.left.push(who.0);
             state.contests.leavers.push(who.0);
+            let (docket, verdict) = Self::reconsider(state, None);
+            if let Some(verdict) = verdict {
+                return self.go_back(room, entry, &docket, &verdict);
+            }
         }
         RowWhat::Left
     }

@@ -60,6 +60,7 @@ impl Core {
             sender: header.id.sender.0,
             device: counter.device,
             counter: counter.number,
+            epoch: header.epoch.0,
             at: header.time.0,
             body_hash: header.body_hash.0,
             what,

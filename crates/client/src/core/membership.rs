@@ -119,6 +119,11 @@ impl Core {
         let fresh_leaf = self.random();
         match self.rooms.get_mut(&link.room) {
             Some(state) => match &state.phase {
+                Phase::Active if state.is_shut_out => {
+                    state.is_shut_out = false;
+                    (state.leaf_seed, state.certificate) = (fresh_leaf, None);
+                    state.phase = Phase::Joining(joining);
+                }
                 Phase::Active | Phase::Creating { .. } => return Err(CoreError::AlreadyIn),
                 // A join that is under way goes on, so that a lost answer is found again. A fresh link replaces one that failed;
                 // what was handed in may have its place already, and only its own keys can follow from there.

@@ -14,7 +14,7 @@ use kith_protocol::room::{Invite, RoomContext, leave_statement};
 use kith_protocol::sign::SecretKey;
 
 use super::machine::{Ask, Core, CoreError, Event, Item, ItemState};
-use super::state::{Intent, Key, Made, OutItem, Phase, RoomState};
+use super::state::{Former, Intent, Key, Made, OutItem, Phase, RoomState};
 use crate::pack::{pack, pad};
 
 impl Core {
@@ -53,6 +53,11 @@ impl Core {
             let Some(item) = next.filter(|_| !blocked && in_flight < IN_FLIGHT_MAX) else { return };
             // Commits wait until what was sent before them has its place: they are made for the epoch as it then is.
             if in_flight > 0 && !matches!(item.intent, Intent::Content(_)) {
+                return;
+            }
+            // While a copy of an epoch that is void may still take a place, one at a time: the order is kept.
+            let settled = state.counters.get(&(state.pseudonym, device)).copied().unwrap_or(0);
+            if in_flight > 0 && state.contests.void.iter().any(|(counter, _)| *counter > settled) {
                 return;
             }
             let item = item.clone();
@@ -229,7 +234,7 @@ impl Core {
         for other in at.map(|at| &mut state.outbox[at..]).unwrap_or_default() {
             if other.seq.is_none() {
                 if let Some(made) = other.made.take().filter(|made| made.kind == Kind::Message as u8) {
-                    other.former.push((made.counter, hash_bytes(&made.body).0));
+                    other.former.push(Former { counter: made.counter, epoch: made.epoch, body_hash: hash_bytes(&made.body).0 });
                 }
                 other.stored = false;
                 self.session.sent.remove(&(*room, other.id));

@@ -86,9 +86,16 @@ pub struct OutItem {
     pub at: u64,
     /// How often the hub wanted it otherwise.
     pub tries: u32,
-    /// Counters and hashes of bodies that were made of it before. A copy of one may have been under way when another copy was
-    /// refused.
-    pub former: Vec<(u64, Key)>,
+    /// What was made of it before. A copy may have been under way when another copy was refused.
+    pub former: Vec<Former>,
+}
+
+/// A body that was made of an intent before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    pub counter: u64,
+    pub epoch: u64,
+    pub body_hash: Key,
 }
 
 /// The entry that was made of an intent.
@@ -129,6 +136,7 @@ pub struct Loose {
     pub sender: Who,
     pub device: u16,
     pub counter: u64,
+    pub epoch: u64,
     pub at: u64,
     pub body_hash: Key,
     pub what: RowWhat,
@@ -222,6 +230,9 @@ pub struct BeforeState {
     pub uses: Vec<(Key, u32)>,
     pub voters: Votes,
 }
+
+/// Why one's own entry of an epoch that is void cannot be read.
+pub const SAID_AGAIN: &str = "it came too late, and is said again";
 
 /// A line of the timeline.
 #[derive(Debug, Clone, Serialize, Deserialize)]

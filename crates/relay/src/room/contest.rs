@@ -72,8 +72,16 @@ impl Log {
     /// A complaint that counts has its place.
     pub(super) fn complained(&mut self, header: &Header, complaint: &Complaint) -> Result<(), ViewError> {
         let Some(index) = self.index_of(&header.id.sender) else { return Ok(()) };
-        let epoch = self.epoch();
-        let Some(verdict) = self.docket.complain(index, complaint, epoch) else { return Ok(()) };
+        self.docket.complain(index, complaint);
+        self.reconsider(header)
+    }
+
+    /// After a complaint or a leave: perhaps a majority cannot follow a commit.
+    pub(super) fn reconsider(&mut self, header: &Header) -> Result<(), ViewError> {
+        let (epoch, senders) = (self.epoch(), &self.senders);
+        let has_left =
+            |index: u32| senders.get(index as usize).is_some_and(|sender| matches!(sender.standing, Standing::Left | Standing::Unknown));
+        let Some(verdict) = self.docket.verdict(epoch, has_left) else { return Ok(()) };
         let before = self.befores.iter().find(|before| before.epoch == verdict.back_to).cloned();
         self.drop_befores();
         before.map_or(Err(ViewError::Open), |before| self.go_back(before, &verdict, header.seq))

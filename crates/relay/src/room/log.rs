@@ -288,7 +288,7 @@ impl Log {
         if self.index_of(&id.sender).is_none() && self.senders.len() >= SENDERS_MAX {
             return Err(EntryError::Full);
         }
-        if matches!(kind, Kind::Commit | Kind::Complaint) {
+        if matches!(kind, Kind::Commit | Kind::Complaint | Kind::Leave) {
             self.settle();
         }
         match kind {
@@ -340,7 +340,10 @@ impl Log {
     pub fn take_effect(&mut self, effect: Effect, header: &Header, body: &Bytes, group_info: &Bytes) -> Result<bool, EntryError> {
         match effect {
             Effect::Message => return Ok(false),
-            Effect::Leave => self.note_leave(&header.id, body),
+            Effect::Leave => {
+                self.note_leave(&header.id, body);
+                self.reconsider(header)?;
+            }
             Effect::Commit(staged) => {
                 let (before, contest) = self.before(header, &staged.facts);
                 self.merge(*staged, group_info, header.seq)?;
