@@ -132,8 +132,7 @@ impl Member {
         }
         self.mad_in = None;
         // The others must be more than half.
-        let left = self.core.room_state(&id).map_or(0, |room| room.left.len());
-        if self.core.members(&id).map_or(0, |members| members.len().saturating_sub(left)) <= 3 {
+        if self.core.members(&id).map_or(0, |members| members.len()) <= 3 {
             return frame;
         }
         let key = [&b"r"[..], &id.0].concat();

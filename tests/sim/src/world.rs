@@ -245,7 +245,10 @@ impl World {
         for at in 0..self.circles.len() {
             let room = self.circles[at].id;
             for coop in 0..self.coops.len() {
-                let Some(log) = self.coops[coop].room(&room).and_then(|room| room.log()) else { continue };
+                let Some(of) = self.coops[coop].room(&room) else { continue };
+                let Some(log) = of.log() else { continue };
+                let shown = of.certificate_of_last_commit().map(|shown| shown.checkpoint.size);
+                let (size, certified, commit) = (of.durable(), of.certified_size(), log.last_commit);
                 let contests: Vec<String> = RoomFacts::docket(log)
                     .contests
                     .iter()
@@ -256,7 +259,12 @@ impl World {
                         )
                     })
                     .collect();
-                let line = format!("{} at co-op {coop}: term {} epoch {} contests {contests:?}", short(&room), log.term, log.epoch());
+                let line = format!(
+                    "{} at co-op {coop}: term {} epoch {}, size {size}, certified {certified}, commit {commit} shown by {shown:?}, contests {contests:?}",
+                    short(&room),
+                    log.term,
+                    log.epoch()
+                );
                 self.note(|_| line);
             }
             for member in 0..self.members.len() {

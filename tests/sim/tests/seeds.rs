@@ -77,6 +77,9 @@ fn seeds_that_failed_once_hold() {
         551_086_283,
         551_086_358,
         551_086_611,
+        1_200_953,
+        1_300_492,
+        1_301_672,
     ] {
         hold(seed, Plan::of_seed(seed));
     }
@@ -85,9 +88,21 @@ fn seeds_that_failed_once_hold() {
 /// The same of full size.
 #[test]
 fn large_seeds_that_failed_once_hold() {
-    for seed in [551_084_660, 551_084_665] {
+    for seed in [551_084_660, 551_084_665, 1_300_024] {
         hold(seed, Plan::of_seed(seed));
     }
+}
+
+/// Members whose commits nobody can follow, in any weather.
+#[test]
+fn mad_members_hold() {
+    let mut made = 0;
+    // The first four failed once.
+    for seed in [1_100_130, 1_100_245, 1_100_343, 1_100_349].into_iter().chain(1_000_000..1_000_008) {
+        let outcome = hold(seed, Plan { coops: 3, members: 6, mad: 3, ..Plan::of_seed(seed) });
+        made += outcome.faults.get("a commit that nobody can follow").copied().unwrap_or(0);
+    }
+    assert!(made >= 6, "{made} such commits");
 }
 
 /// Two of these run side by side. Each prints where it begins, and a failure prints its own seed.

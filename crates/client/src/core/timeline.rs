@@ -189,7 +189,8 @@ impl Core {
         self.active(room)?;
         let (members, context) = self.with_group(room, |group, _| Ok((group.members(), group.context())))?;
         let state = self.room(room)?;
-        let listed = members.into_iter().filter(|member| !state.left.contains(&member.certificate.pseudonym.0)).map(|member| {
+        let is_out = |who: &[u8; 16]| state.left.contains(who) || state.contests.convicted.contains(who);
+        let listed = members.into_iter().filter(|member| !is_out(&member.certificate.pseudonym.0)).map(|member| {
             let pseudonym = member.certificate.pseudonym;
             Member {
                 pseudonym,

@@ -188,12 +188,7 @@ impl Coop {
         self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_reader(&who))
     }
 
-    fn was_removed(&self, account: AccountHandle, number: RoomNumber) -> bool {
-        let Some(room) = self.rooms.get(&number).filter(|room| !room.is_restored()) else { return false };
-        self.pseudonym(account, &room.id).is_some_and(|who| room.is_own_former_member(&who))
-    }
-
-    fn pseudonym(&self, account: AccountHandle, room: &RoomId) -> Option<Pseudonym> {
+    pub(super) fn pseudonym(&self, account: AccountHandle, room: &RoomId) -> Option<Pseudonym> {
         self.memberships.get(&account)?.get(room).copied()
     }
 
