@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use kith_protocol::contest::{Complaint, Contest, Verdict, day_of, jury};
 use kith_protocol::ids::{EntryId, Seq};
-use kith_protocol::judge::{CommitFacts, RoomFacts, Standing};
+use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Header;
 use kith_protocol::log::merkle::leaf_hash;
 use kith_protocol::room::group_info_hash;
@@ -18,7 +18,7 @@ use super::view::{GroupView, ViewError};
 
 impl Log {
     /// What a commit is about to change, and who may complain of it.
-    pub(super) fn before(&self, header: &Header, facts: &CommitFacts) -> (Before, Contest) {
+    pub(super) fn before(&self, header: &Header) -> (Before, Contest) {
         let before = Before {
             epoch: self.epoch(),
             group_info: self.group_info.clone(),
@@ -29,8 +29,7 @@ impl Log {
         let members = self.senders.iter().zip(0..).filter(|(sender, _)| sender.standing == Standing::Member);
         let members = members.map(|(_, index)| (index, self.activity[index as usize].day));
         // A joiner's place is the next one.
-        let joins = facts.join.is_some().then_some(self.senders.len() as u32);
-        let author = self.index_of(&header.id.sender).or(joins).unwrap_or(u32::MAX);
+        let author = self.index_of(&header.id.sender).unwrap_or(self.senders.len() as u32);
         let contest = Contest {
             seq: header.seq,
             leaf: leaf_hash(&header.encode()),
