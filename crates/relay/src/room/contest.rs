@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use kith_protocol::contest::{Complaint, Contest, Verdict, day_of, jury};
-use kith_protocol::ids::{EntryId, Seq};
+use kith_protocol::ids::{EntryId, Pseudonym, Seq};
 use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Header;
 use kith_protocol::log::merkle::leaf_hash;
@@ -101,6 +101,8 @@ impl Log {
         self.last_commit = seq;
         let old = before.standings.into_iter().chain(std::iter::repeat(Standing::Unknown));
         for ((sender, old), index) in self.senders.iter_mut().zip(old).zip(0u32..) {
+            let stands = |standing| matches!(standing, Standing::Member | Standing::Left | Standing::Convicted);
+            let stood = stands(sender.standing);
             sender.standing = match (sender.standing, old) {
                 _ if index == verdict.author && old == Standing::Member => Standing::Convicted,
                 // It joined by that very commit: there is no leaf to take out.
@@ -109,8 +111,11 @@ impl Log {
                 (Standing::Left | Standing::Unknown, Standing::Member) => Standing::Left,
                 _ => old,
             };
-            if matches!(sender.standing, Standing::Member | Standing::Left | Standing::Convicted) {
+            if stands(sender.standing) {
                 sender.out_at = None;
+            } else if stood {
+                // Whose join is undone is told how it came to that, and so is its co-op.
+                sender.out_at = Some(seq);
             }
         }
         for activity in &mut self.activity {
@@ -118,6 +123,11 @@ impl Log {
         }
         tracing::warn!(commit = verdict.commit.0, epoch = before.epoch.0, "members could not follow a commit: it is void");
         Ok(())
+    }
+
+    /// The entry that last took its leaf out.
+    pub fn out_at(&self, who: &Pseudonym) -> Option<Seq> {
+        self.index_of(who).and_then(|index| self.senders[index as usize].out_at)
     }
 
     /// Whose entry has its place was there, in that epoch.
