@@ -33,17 +33,17 @@ impl Coop {
         }
     }
 
-    /// A mirror that has the newest commit and nothing that certifies it may have missed others' marks: it follows the hub anew
-    /// and says its own again, until there is something.
+    /// A mirror that has the newest commit and nothing that certifies it may have missed others' marks: it says its own again,
+    /// until the hub has answered with what there is.
     fn ask_for_marks(&mut self, number: RoomNumber) {
+        let (root, wall) = (self.secrets.root.clone(), self.wall);
         // One that has no part in the room any longer is sent no marks.
         let has_part = |room: &Room| room.log().is_some_and(|log| log.end_for(&self.me.name) == u64::MAX);
-        let lacks = |room: &&Room| !room.is_hub() && has_part(room) && room.certificate_of_last_commit().is_none();
-        if self.rooms.get(&number).filter(lacks).is_none() {
-            return;
-        }
-        self.follow_room(number);
-        self.attest_again(number);
+        let lacks = |room: &&mut Room| !room.is_hub() && has_part(room) && room.certificate_of_last_commit().is_none();
+        let Some(room) = self.rooms.get_mut(&number).filter(lacks) else { return };
+        let size = room.durable();
+        let mark = room.committed(&root, wall, size);
+        self.attest_to_hub(number, size, mark);
         self.compare_at.insert(number, Millis(self.now.0 + COMPARE_EVERY_MS));
     }
 
