@@ -74,7 +74,7 @@ impl Core {
     }
 
     /// The commit of an entry, made in this device's epoch, that may be complained of from now on.
-    fn contest(&mut self, room: &RoomId, header: &Header) -> Option<Contest> {
+    fn contest(&mut self, room: &RoomId, header: &Header, joins: bool) -> Option<Contest> {
         let members = self.with_group(room, |group, _| Ok(group.members())).ok()?;
         let state = self.rooms.get(room)?;
         let index_of = |who: &Who| state.senders.iter().position(|known| known == who).map(|at| at as u32);
@@ -82,8 +82,7 @@ impl Core {
         let members = members.iter().map(|member| member.certificate.pseudonym.0).filter(is_member).filter_map(|who| index_of(&who));
         let activity = &state.contests.activity;
         let members = members.map(|index| (index, activity.get(index as usize).copied().unwrap_or_default().0));
-        // A joiner's place is the next one.
-        let author = index_of(&header.id.sender.0).unwrap_or(state.senders.len() as u32);
+        let author = index_of(&header.id.sender.0).or(joins.then_some(state.senders.len() as u32)).unwrap_or(u32::MAX);
         Some(Contest {
             seq: header.seq,
             leaf: kith_protocol::log::merkle::leaf_hash(&header.encode()),
@@ -121,14 +120,9 @@ impl Core {
         self.touch(room);
     }
 
-    /// The states that the room could go back to go with its keys.
-    pub(super) fn forget_befores(&mut self, room: &RoomId) {
-        self.keep(room, &Docket::default());
-    }
-
     /// A commit is about to be merged. The contest is noted now, with the members that there are before it.
-    pub(super) fn contest_before(&mut self, room: &RoomId, entry: &Unpacked) -> Option<(BeforeState, Contest)> {
-        Some((self.before(room)?, self.contest(room, &entry.header)?))
+    pub(super) fn contest_before(&mut self, room: &RoomId, entry: &Unpacked, joins: bool) -> Option<(BeforeState, Contest)> {
+        Some((self.before(room)?, self.contest(room, &entry.header, joins)?))
     }
 
     /// It has been merged.
@@ -155,7 +149,7 @@ impl Core {
         }
         let is_own = entry.header.id.sender.0 == state.pseudonym;
         tracing::warn!(seq = entry.header.seq.0, why, "a commit cannot be followed");
-        let Some(contest) = self.contest(room, &entry.header) else { return RowWhat::Unreadable(why) };
+        let Some(contest) = self.contest(room, &entry.header, false) else { return RowWhat::Unreadable(why) };
         let intent = Intent::Complain { commit: contest.seq.0, leaf: contest.leaf.0 };
         self.begin_contest(room, contest);
         // Nobody judges their own.

@@ -221,9 +221,7 @@ impl Core {
             state.senders.push(header.id.sender.0);
         }
         // An invalid handshake has no effect, on counters neither; a message that cannot be opened is still its sender's next.
-        // A commit that cannot be followed is valid to the servers.
-        let is_beyond = header.kind == Kind::Commit && state.is_behind();
-        let is_invalid = header.kind != Kind::Message && !is_beyond && matches!(what, RowWhat::Unreadable(_));
+        let is_invalid = header.kind != Kind::Message && matches!(what, RowWhat::Unreadable(_));
         if !is_invalid {
             if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) {
                 Self::note_activity(state, header, index);
@@ -393,7 +391,6 @@ impl Core {
             state.phase = Phase::Gone;
             state.outbox.clear();
         }
-        self.forget_befores(room);
         self.touch(room);
         self.groups.remove(room);
         if let Err(error) = Group::forget(&self.provider, room) {

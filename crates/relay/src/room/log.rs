@@ -345,7 +345,7 @@ impl Log {
                 self.reconsider(header)?;
             }
             Effect::Commit(staged) => {
-                let (before, contest) = self.before(header);
+                let (before, contest) = self.before(header, &staged.facts);
                 self.merge(*staged, group_info, header.seq)?;
                 self.last_commit = header.seq;
                 self.contestable(before, contest);

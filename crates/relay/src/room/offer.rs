@@ -65,7 +65,7 @@ impl Room {
     /// Whether a commit took it out, by the log.
     pub fn is_own_former_member(&self, who: &Pseudonym) -> bool {
         let log = self.log.as_ref().filter(|log| log.coop_of(who) == Some(&self.me));
-        log.is_some_and(|log| matches!(log.standing(who), Standing::Removed | Standing::Unknown) && log.out_at(who).is_some())
+        log.is_some_and(|log| log.standing(who) == Standing::Removed)
     }
 
     pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Result<Group, NoGroup> {
