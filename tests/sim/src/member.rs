@@ -1,6 +1,6 @@
 //! A member's device in the simulation: its core, its disk, and what it means to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_client::core::machine::{is_loaded, row_key};
 use kith_client::core::state::{Phase, RoomState};
@@ -59,6 +59,8 @@ pub struct Member {
     pub put_off: Vec<Code>,
     /// What a blinded device lacks.
     hidden: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Commits that it has sent, by their counters.
+    sent: BTreeSet<(RoomId, u64)>,
     /// The room in which its next commit is nonsense.
     pub mad_in: Option<RoomId>,
     /// Hashes of such commits.
@@ -81,6 +83,7 @@ impl Member {
             reports: Vec::new(),
             put_off: Vec::new(),
             hidden: Vec::new(),
+            sent: BTreeSet::new(),
             mad_in: None,
             nonsense: Vec::new(),
         }
@@ -127,7 +130,15 @@ impl Member {
         let ToServer::Send(send) = &mut frame else { return frame };
         let is_here = |core: &Core, id: &RoomId| core.room_state(id).is_some_and(|room| room.number == Some(send.room.0));
         let Some(id) = self.core.room_ids().into_iter().find(|id| is_here(&self.core, id)) else { return frame };
-        if send.kind != Kind::Commit || self.mad_in != Some(id) {
+        if send.kind != Kind::Commit {
+            return frame;
+        }
+        if self.mad_in != Some(id) {
+            self.sent.insert((id, send.counter));
+            return frame;
+        }
+        // What a server may have already is what it is.
+        if !self.sent.insert((id, send.counter)) {
             return frame;
         }
         self.mad_in = None;

@@ -80,6 +80,13 @@ fn seeds_that_failed_once_hold() {
         1_200_953,
         1_300_492,
         1_301_672,
+        1_500_067,
+        1_501_390,
+        1_700_835,
+        1_701_430,
+        1_701_808,
+        2_000_235,
+        2_000_730,
     ] {
         hold(seed, Plan::of_seed(seed));
     }
@@ -88,7 +95,7 @@ fn seeds_that_failed_once_hold() {
 /// The same of full size.
 #[test]
 fn large_seeds_that_failed_once_hold() {
-    for seed in [551_084_660, 551_084_665, 1_300_024] {
+    for seed in [551_084_660, 551_084_665, 1_300_024, 2_000_015] {
         hold(seed, Plan::of_seed(seed));
     }
 }
@@ -101,6 +108,9 @@ fn mad_members_hold() {
     for seed in [1_100_130, 1_100_245, 1_100_343, 1_100_349].into_iter().chain(1_000_000..1_000_008) {
         let outcome = hold(seed, Plan { coops: 3, members: 6, mad: 3, ..Plan::of_seed(seed) });
         made += outcome.faults.get("a commit that nobody can follow").copied().unwrap_or(0);
+    }
+    for seed in [1_600_064, 1_600_087, 1_600_154, 1_600_448] {
+        hold(seed, Plan { coops: 4, members: 8, mad: 3, ..Plan::of_seed(seed) });
     }
     assert!(made >= 6, "{made} such commits");
 }

@@ -28,7 +28,7 @@ impl Core {
                 if let Err(why) = self.judge_commit(room, entry, &facts) {
                     return RowWhat::Unreadable(why);
                 }
-                let before = self.contest_before(room, entry, facts.join.is_some());
+                let before = self.contest_before(room, entry);
                 if let Err(error) = self.with_group(room, |group, provider| group.merge(provider, *staged)) {
                     return self.cannot_follow(room, entry, error.to_string());
                 }
@@ -50,7 +50,7 @@ impl Core {
     }
 
     fn own_commit_ordered(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {
-        let before = self.contest_before(room, entry, false);
+        let before = self.contest_before(room, entry);
         if let Err(error) = self.with_group(room, |group, provider| group.merge_own(provider)) {
             return RowWhat::Unreadable(error.to_string());
         }

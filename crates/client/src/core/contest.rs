@@ -12,7 +12,7 @@ use kith_protocol::sign::{SecretKey, verify};
 
 use super::facts::Facts;
 use super::machine::{Core, CoreError, before_key};
-use super::state::{BeforeState, Contests, Former, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
+use super::state::{AtBase, BeforeState, Contests, Former, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
 use crate::mls::group::Group;
 
 impl RoomState {
@@ -74,7 +74,7 @@ impl Core {
     }
 
     /// The commit of an entry, made in this device's epoch, that may be complained of from now on.
-    fn contest(&mut self, room: &RoomId, header: &Header, joins: bool) -> Option<Contest> {
+    fn contest(&mut self, room: &RoomId, header: &Header) -> Option<Contest> {
         let members = self.with_group(room, |group, _| Ok(group.members())).ok()?;
         let state = self.rooms.get(room)?;
         let index_of = |who: &Who| state.senders.iter().position(|known| known == who).map(|at| at as u32);
@@ -82,7 +82,8 @@ impl Core {
         let members = members.iter().map(|member| member.certificate.pseudonym.0).filter(is_member).filter_map(|who| index_of(&who));
         let activity = &state.contests.activity;
         let members = members.map(|index| (index, activity.get(index as usize).copied().unwrap_or_default().0));
-        let author = index_of(&header.id.sender.0).or(joins.then_some(state.senders.len() as u32)).unwrap_or(u32::MAX);
+        // A joiner's place is the next one.
+        let author = index_of(&header.id.sender.0).unwrap_or(state.senders.len() as u32);
         Some(Contest {
             seq: header.seq,
             leaf: kith_protocol::log::merkle::leaf_hash(&header.encode()),
@@ -120,9 +121,14 @@ impl Core {
         self.touch(room);
     }
 
+    /// The states that the room could go back to go with its keys.
+    pub(super) fn forget_befores(&mut self, room: &RoomId) {
+        self.keep(room, &Docket::default());
+    }
+
     /// A commit is about to be merged. The contest is noted now, with the members that there are before it.
-    pub(super) fn contest_before(&mut self, room: &RoomId, entry: &Unpacked, joins: bool) -> Option<(BeforeState, Contest)> {
-        Some((self.before(room)?, self.contest(room, &entry.header, joins)?))
+    pub(super) fn contest_before(&mut self, room: &RoomId, entry: &Unpacked) -> Option<(BeforeState, Contest)> {
+        Some((self.before(room)?, self.contest(room, &entry.header)?))
     }
 
     /// It has been merged.
@@ -149,7 +155,7 @@ impl Core {
         }
         let is_own = entry.header.id.sender.0 == state.pseudonym;
         tracing::warn!(seq = entry.header.seq.0, why, "a commit cannot be followed");
-        let Some(contest) = self.contest(room, &entry.header, false) else { return RowWhat::Unreadable(why) };
+        let Some(contest) = self.contest(room, &entry.header) else { return RowWhat::Unreadable(why) };
         let intent = Intent::Complain { commit: contest.seq.0, leaf: contest.leaf.0 };
         self.begin_contest(room, contest);
         // Nobody judges their own.
@@ -191,7 +197,11 @@ impl Core {
         }
         match self.weigh(room, entry) {
             Ok((docket, None)) => {
-                self.keep(room, &docket);
+                // What it settled may be cut with what it rests on: the states are kept until the next commit.
+                if let Some(state) = self.rooms.get_mut(room) {
+                    state.contests.docket = codec::encode_docket(&docket);
+                }
+                self.touch(room);
                 RowWhat::Complained
             }
             Ok((docket, Some(verdict))) => self.go_back(room, entry, &docket, &verdict),
@@ -342,6 +352,29 @@ impl Core {
             self.session.sent.remove(&(*room, item.id));
         }
         true
+    }
+
+    /// The log was cut: of what may be complained of, all is as it was at the base, and what has stood since then is noted anew.
+    pub(super) fn note_again(state: &mut RoomState, base: AtBase, kept: &[(Header, RowWhat)]) {
+        let contests = &mut state.contests;
+        (contests.docket, contests.activity, contests.leavers) = (base.docket, base.activity, base.leavers);
+        for (header, what) in kept {
+            let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) else { continue };
+            match what {
+                RowWhat::Left => state.contests.leavers.push(header.id.sender.0),
+                RowWhat::Complained => {
+                    let mut docket = Self::settled_docket(state);
+                    // A complaint that counts is of its own epoch's commit.
+                    if let Some(contest) = docket.contests.iter_mut().find(|contest| contest.epoch == header.epoch) {
+                        contest.complaints.push(index as u32);
+                    }
+                    state.contests.docket = codec::encode_docket(&docket);
+                }
+                RowWhat::Unreadable(_) if header.kind != Kind::Message => continue,
+                _ => {}
+            }
+            Self::note_activity(state, header, index);
+        }
     }
 
     /// An entry stands in the log: its sender was there, in that epoch.

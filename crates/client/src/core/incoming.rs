@@ -56,12 +56,14 @@ impl Core {
         if entries.first.0 > size {
             return self.ask_again(&room, entries.room);
         }
-        if entries.first.0 + entries.entries.len() as u64 <= size {
-            return;
-        }
-        if entries.term < view.term {
+        let (end, is_older) = (entries.first.0 + entries.entries.len() as u64, entries.term < view.term);
+        if is_older && !self.has_these(&room, end, entries.term) {
             return self.older_term(&room, entries);
         }
+        if end <= size {
+            return;
+        }
+        let Some(view) = self.view(&room) else { return };
         let mut senders = view.senders.clone();
         let unpacked = match unpack(entries, &room, created, &mut senders) {
             Ok(unpacked) => unpacked,
@@ -221,7 +223,9 @@ impl Core {
             state.senders.push(header.id.sender.0);
         }
         // An invalid handshake has no effect, on counters neither; a message that cannot be opened is still its sender's next.
-        let is_invalid = header.kind != Kind::Message && matches!(what, RowWhat::Unreadable(_));
+        // A commit that cannot be followed is valid to the servers.
+        let is_beyond = header.kind == Kind::Commit && state.is_behind();
+        let is_invalid = header.kind != Kind::Message && !is_beyond && matches!(what, RowWhat::Unreadable(_));
         if !is_invalid {
             if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) {
                 Self::note_activity(state, header, index);
@@ -229,9 +233,12 @@ impl Core {
             state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
         }
         let is_undoing = matches!(what, RowWhat::Undone(_));
-        if is_undoing || (took_effect && matches!(header.kind, Kind::Commit | Kind::Creation)) {
+        let is_new_state = is_undoing || (took_effect && matches!(header.kind, Kind::Commit | Kind::Creation));
+        if is_new_state {
             state.last_commit = header.seq.0;
-            state.base = Self::base(state);
+        }
+        if is_new_state || is_beyond {
+            Self::set_base(state);
         }
         let row = RowState { header: header.encode().to_vec(), what };
         let value = postcard::to_stdvec(&row).expect("plain data serialises");
@@ -391,6 +398,7 @@ impl Core {
             state.phase = Phase::Gone;
             state.outbox.clear();
         }
+        self.forget_befores(room);
         self.touch(room);
         self.groups.remove(room);
         if let Err(error) = Group::forget(&self.provider, room) {

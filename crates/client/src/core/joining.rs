@@ -116,7 +116,7 @@ impl Core {
         state.contests = Contests::at_join(&offered.days);
         state.group_info_hash = info_hash.0;
         state.last_commit = offered.size.saturating_sub(1);
-        state.base = Self::base(state);
+        Self::set_base(state);
         joining.attempts += 1;
         joining.offer = Some(Offer {
             epoch: joined.epoch.0,

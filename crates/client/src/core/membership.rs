@@ -92,6 +92,7 @@ impl Core {
             voters_before: Votes::default(),
             last_commit: 0,
             base: super::state::Base::default(),
+            terms: Vec::new(),
             loose: Vec::new(),
             proof: None,
             cut: None,
@@ -324,7 +325,7 @@ impl Core {
         state.counters.insert((sender.0, device), 1);
         state.group_info_hash = group_info_hash.0;
         state.phase = Phase::Active;
-        state.base = Self::base(state);
+        Self::set_base(state);
         if let Ok(creation) = codec::decode_creation(&state.creation) {
             state.voters = Votes::of(&creation.context.voters);
             state.voters_before = state.voters.clone();

@@ -295,7 +295,13 @@ impl Core {
         let found =
             state.outbox.iter().find(|item| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == refused.counter));
         // A no to what was made before, which comes late, says nothing of what was made since under the same counter.
-        let is_late = |item: &&OutItem| item.made.as_ref().is_some_and(|made| refused.epoch.is_some_and(|epoch| epoch.0 != made.epoch));
+        // No message is forbidden: that was to a complaint, which came too late and whose counter the message has now.
+        let is_late = |item: &&OutItem| {
+            item.made.as_ref().is_some_and(|made| {
+                let is_message = made.kind == Kind::Message as u8;
+                refused.epoch.is_some_and(|epoch| epoch.0 != made.epoch) || (is_message && refused.code == Code::Forbidden)
+            })
+        };
         let Some(item) = found.filter(|item| !is_late(item)) else { return };
         let is_message = item.made.as_ref().is_some_and(|made| made.kind == Kind::Message as u8);
         let (id, is_leave) = (item.id, matches!(item.intent, Intent::Leave));

@@ -127,6 +127,15 @@ pub struct Base {
     pub term: u32,
     pub hub_name: String,
     pub hub_key: Key,
+    pub contests: AtBase,
+}
+
+/// What may be complained of, as it was at the base: what is noted of it since then is cut with the log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct AtBase {
+    pub docket: Vec<u8>,
+    pub activity: Vec<(u32, u64)>,
+    pub leavers: Vec<Who>,
 }
 
 /// A message of somebody else's that was read and has no place: it was delivered while the hub was away, or lost its
@@ -181,6 +190,8 @@ pub struct RoomState {
     pub voters_before: Votes,
     pub last_commit: u64,
     pub base: Base,
+    /// Terms that began after the base, and where.
+    pub terms: Vec<(u32, u64)>,
     pub loose: Vec<Loose>,
     /// The newest proof that somebody broke their word here, as a file has it. The room is frozen while its term lasts.
     pub proof: Option<String>,

@@ -2,7 +2,7 @@
 //! before the end of what this device has, the rest is taken back: it was never certified, and comes again.
 
 use kith_protocol::codec;
-use kith_protocol::ids::{CoopName, Hash, PublicKey, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{CoopName, Hash, PublicKey, RoomId, RoomNumber, Seq, Term};
 use kith_protocol::log::merkle::{Frontier, leaf_hash};
 use kith_protocol::log::pack::Unpacked;
 use kith_protocol::log::succession::Succession;
@@ -10,12 +10,14 @@ use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, ToServer};
 
 use super::machine::{Core, Effect};
-use super::state::{Base, RoomState, RowState, RowWhat};
+use super::state::{AtBase, Base, Contests, RoomState, RowState, RowWhat};
 
 impl Core {
-    /// Where nothing is ever cut before.
-    pub(super) fn base(state: &RoomState) -> Base {
-        Base {
+    /// Nothing before here is ever cut.
+    pub(super) fn set_base(state: &mut RoomState) {
+        state.terms.clear();
+        let Contests { docket, activity, leavers, .. } = state.contests.clone();
+        state.base = Base {
             size: state.size,
             frontier: state.frontier.clone(),
             last_time: state.last_time,
@@ -23,7 +25,21 @@ impl Core {
             term: state.term,
             hub_name: state.hub_name.clone(),
             hub_key: state.hub_key,
+            contests: AtBase { docket, activity, leavers },
+        };
+    }
+
+    /// Whether what was sent is what this device has: a log that has an entry of the same term at the same place is the same
+    /// up to there. `end`: after the last.
+    pub(super) fn has_these(&self, room: &RoomId, end: u64, term: Term) -> bool {
+        let Some(state) = self.rooms.get(room) else { return true };
+        if end <= state.base.size || term.0 < state.base.term {
+            return true;
         }
+        let last = end - 1;
+        let waits = self.session.logs.get(room).and_then(|view| view.waiting.iter().find(|entry| entry.header.seq.0 == last));
+        let applied = || Term(state.terms.iter().rfind(|(_, at)| *at <= last).map_or(state.base.term, |(term, _)| *term));
+        waits.map_or_else(applied, |entry| entry.header.term) == term
     }
 
     /// Entries of a term that was over here. The newer one may be a term that one's own co-op alone had: then all goes back to
@@ -135,6 +151,7 @@ impl Core {
         let Ok(record) = codec::decode_succession(&entry.body) else { return RowWhat::Nothing };
         let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         state.term = record.term.0;
+        state.terms.push((record.term.0, entry.header.seq.0));
         state.hub_name = record.hub.name.to_string();
         state.hub_key = record.hub.key.0;
         // What was handed to the hub before, and has no place, is handed in again.
@@ -170,7 +187,7 @@ impl Core {
         let mut last_time = base.last_time;
         let mut senders = state.senders[..base.senders.min(state.senders.len())].to_vec();
         let (mut term, mut hub_name, mut hub_key) = (base.term, base.hub_name, base.hub_key);
-        let mut gone = Vec::new();
+        let (mut gone, mut kept, mut terms) = (Vec::new(), Vec::new(), Vec::new());
         for bytes in rows {
             let row: RowState = postcard::from_bytes(bytes).ok()?;
             let header = Header::decode(&row.header).ok()?;
@@ -179,13 +196,15 @@ impl Core {
             } else if header.seq.0 == frontier.size() {
                 frontier.push(leaf_hash(&row.header));
                 last_time = last_time.max(header.time.0);
-                if let RowWhat::HubChanged(name) = row.what {
-                    hub_key = *state.coops.get(&name)?;
-                    (term, hub_name) = (header.term.0, name);
+                if let RowWhat::HubChanged(name) = &row.what {
+                    hub_key = *state.coops.get(name)?;
+                    (term, hub_name) = (header.term.0, name.clone());
+                    terms.push((term, header.seq.0));
                 }
                 if !senders.contains(&header.id.sender.0) {
                     senders.push(header.id.sender.0);
                 }
+                kept.push((header, row.what));
             }
         }
         if frontier.size() != at {
@@ -194,7 +213,8 @@ impl Core {
         state.size = at;
         state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
         (state.last_time, state.senders) = (last_time, senders);
-        (state.term, state.hub_name, state.hub_key) = (term, hub_name, hub_key);
+        (state.term, state.hub_name, state.hub_key, state.terms) = (term, hub_name, hub_key, terms);
+        Self::note_again(state, base.contests, &kept);
         state.certified = state.certified.min(at);
         state.held.values_mut().for_each(|held| *held = at.min(*held));
         state.done.retain(|(_, seq)| *seq < at);

@@ -71,3 +71,56 @@ fn invites_make_way() {
     Core::close_invites(&mut context, &[([1; 32], 1), ([2; 32], 1)], NOW);
     assert_eq!(context.invites.iter().map(|invite| invite.key.0[0]).collect::<Vec<_>>(), [2, 3]);
 }
+
+/// Two logs that have the same term at the same place are the same up to there; of another term there, one of them goes.
+#[test]
+fn what_comes_again_is_told_from_another_history() {
+    let (mut core, room) = device();
+    let state = core.rooms.get_mut(&room).unwrap();
+    state.size = 51;
+    state.base = super::state::Base { size: 33, term: 2, ..Default::default() };
+    state.terms = vec![(4, 47), (6, 50)];
+    let rows = [(33, 1, true), (34, 2, true), (47, 2, true), (48, 2, false), (50, 2, false), (50, 4, true), (51, 4, false), (51, 6, true)];
+    for (end, term, known) in rows {
+        assert_eq!(core.has_these(&room, end, Term(term)), known, "up to {end}, of term {term}");
+    }
+}
+
+/// A complaint that lost its place counts for nothing until it has one again, and what it settled is open again.
+#[test]
+fn what_is_cut_of_complaints_is_noted_anew() {
+    let (mut core, room) = device();
+    let state = core.rooms.get_mut(&room).unwrap();
+    let senders = [[4; 16], [5; 16], [6; 16]];
+    state.senders = senders.to_vec();
+    state.contests.room_epoch = 1;
+    let contest = kith_protocol::contest::Contest {
+        seq: Seq(9),
+        leaf: Hash([8; 32]),
+        epoch: Epoch(0),
+        time: NOW,
+        author: 0,
+        jury: vec![0, 1, 2],
+        complaints: Vec::new(),
+    };
+    let mut docket = kith_protocol::contest::Docket::default();
+    docket.begin(contest);
+    state.contests.docket = kith_protocol::codec::encode_docket(&docket);
+    Core::set_base(state);
+    let row = |who: usize, number: u64, kind: Kind| {
+        let id = EntryId { sender: Pseudonym(senders[who]), counter: Counter { device: 0, number } };
+        Header { kind, id, ..header(room, 10 + number) }
+    };
+    let rows = [
+        (row(1, 1, Kind::Complaint), RowWhat::Complained),
+        (row(2, 1, Kind::Leave), RowWhat::Left),
+        (row(0, 1, Kind::Leave), RowWhat::Unreadable("not signed".to_owned())),
+    ];
+    for (kept, complaints, leavers) in [(3, vec![1], vec![senders[2]]), (1, vec![1], vec![]), (0, vec![], vec![])] {
+        let base = state.base.contests.clone();
+        Core::note_again(state, base, &rows[..kept]);
+        let docket = Core::docket(state);
+        assert_eq!((&docket.contests[0].complaints, &state.contests.leavers), (&complaints, &leavers), "{kept} kept");
+        assert_eq!(state.contests.activity.len(), [0, 2, 0, 3][kept], "{kept} kept");
+    }
+}

@@ -245,6 +245,8 @@ impl Coop {
         let room = number.and_then(|number| self.rooms.get_mut(&number));
         let outcome = match room {
             _ if is_full => Err((Code::DiskFull, full::WHY.to_owned())),
+            // It was taken when this co-op was the hub, and the answer was lost: what has its place is not refused.
+            Some(room) if !room.is_hub() && room.has(&submission.id) => Ok(Order::Known),
             // A joiner that was led here learns from the group who orders the room now.
             Some(room) if !room.is_hub() && submission.kind == Kind::Commit => {
                 Err((Code::WrongEpoch, "another co-op orders this room".to_owned()))

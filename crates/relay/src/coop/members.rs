@@ -290,7 +290,8 @@ impl Coop {
             self.reply_after_commit(connection, &ack);
             return Ok(());
         }
-        if self.outbox.get(number, &id).is_some() {
+        if let Some(pending) = self.outbox.get(number, &id) {
+            pending.must_be(&submission)?;
             self.reply_after_commit(connection, &ack);
             self.tell_why_it_waits(connection, number);
             return Ok(());

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kith_protocol::codec;
+use kith_protocol::error::Code;
 use kith_protocol::ids::{ConnectionId, CoopName, EntryId, Epoch, RoomNumber};
 use kith_protocol::limits::{PENDING_PER_ROOM_MAX, SUBMITS_IN_FLIGHT_MAX};
 use kith_protocol::link::{LinkFrame, Submission};
+use kith_protocol::log::Kind;
 use kith_protocol::member::RequestId;
 
 /// A pending entry.
@@ -17,6 +19,17 @@ pub struct Pending {
     state: State,
     /// The join request that brought it, while its session lasts.
     pub join: Option<(ConnectionId, RequestId)>,
+}
+
+impl Pending {
+    /// What was made anew under the same counter waits until the hub has answered about the earlier form, which may have its
+    /// place already. For another it must not be taken: that would be acknowledged, and nobody would have it.
+    pub fn must_be(&self, submission: &Submission) -> Result<(), (Code, String)> {
+        let of = |entry: &Submission| (entry.kind, entry.epoch, entry.body.clone());
+        let is_same = of(&self.submission) == of(submission);
+        let no = || (Code::Busy, "an earlier form of that entry still waits for the room's hub".to_owned());
+        is_same.then_some(()).ok_or_else(no)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,10 +213,11 @@ impl Outbox {
         gone
     }
 
-    /// What was made in an epoch after that one.
-    pub fn of_later_epochs(&self, room: RoomNumber, epoch: Epoch) -> Vec<EntryId> {
-        let later = self.rooms.get(&room).into_iter().flatten().filter(|pending| pending.submission.epoch > epoch);
-        later.map(|pending| pending.submission.id).collect()
+    /// Messages that were made in an epoch after that one.
+    pub fn messages_of_later_epochs(&self, room: RoomNumber, epoch: Epoch) -> Vec<EntryId> {
+        let pending = self.rooms.get(&room).into_iter().flatten().map(|pending| &pending.submission);
+        let later = pending.filter(|submission| submission.kind == Kind::Message && submission.epoch > epoch);
+        later.map(|submission| submission.id).collect()
     }
 
     pub fn drop_room(&mut self, room: RoomNumber) {
@@ -219,8 +233,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kith_protocol::ids::{Counter, Epoch, Pseudonym, RoomId};
-    use kith_protocol::log::Kind;
+    use kith_protocol::ids::{Counter, Pseudonym, RoomId};
 
     fn entry(sender: u8, number: u64) -> Submission {
         Submission {
@@ -277,6 +290,29 @@ mod tests {
         assert_eq!(gone, [entry(1, 2).id, entry(1, 3).id]);
         assert_eq!(outbox.last_counter(ROOM, &entry(1, 9).id), Some(1));
         assert_eq!(outbox.last_counter(ROOM, &entry(2, 9).id), Some(1));
+    }
+
+    #[test]
+    fn what_is_made_anew_is_not_taken_for_what_waits() {
+        let mut outbox = Outbox::default();
+        outbox.push(ROOM, entry(1, 1), None);
+        let waits = outbox.get(ROOM, &entry(1, 1).id).unwrap();
+        let verdict = |other: &Submission| waits.must_be(other).map_err(|(code, _)| code);
+        assert_eq!(verdict(&entry(1, 1)), Ok(()));
+        let (epoch, kind, body) = (Epoch(1), Kind::Commit, Bytes::from_static(b"another"));
+        for other in [Submission { epoch, ..entry(1, 1) }, Submission { kind, ..entry(1, 1) }, Submission { body, ..entry(1, 1) }] {
+            assert_eq!(verdict(&other), Err(Code::Busy), "{other:?}");
+        }
+    }
+
+    /// Commits are the hub's to judge: a joiner's may rest on what another holder has, which is further on.
+    #[test]
+    fn messages_go_back_with_their_epoch_and_commits_do_not() {
+        let mut outbox = Outbox::default();
+        for (number, epoch, kind) in [(1, 3, Kind::Message), (2, 4, Kind::Message), (3, 4, Kind::Commit), (4, 5, Kind::Leave)] {
+            outbox.push(ROOM, Submission { epoch: Epoch(epoch), kind, ..entry(1, number) }, None);
+        }
+        assert_eq!(outbox.messages_of_later_epochs(ROOM, Epoch(3)), [entry(1, 2).id]);
     }
 
     #[test]

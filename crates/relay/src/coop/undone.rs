@@ -1,23 +1,22 @@
 //! What is undone, and who is out.
 //!
-//! When a commit is void, what waits here for the hub and was made in an epoch after it goes back to its author: in a later
-//! epoch of the same number nobody could read it.
+//! When a commit is void, messages that wait here for the hub and were made in an epoch after it go back to their authors: in a
+//! later epoch of the same number nobody could read them. Commits are the hub's to judge: a joiner's may have been made from
+//! what another holder has, which is further on.
 
 use kith_protocol::error::Code;
 use kith_protocol::ids::{AccountHandle, EntryId, RoomNumber};
-use kith_protocol::log::{Header, Kind};
+use kith_protocol::log::Header;
 use kith_storage::LogRow;
 
 use super::machine::Coop;
 
 impl Coop {
     pub(super) fn return_what_is_void(&mut self, number: RoomNumber, rows: &[(Header, LogRow)]) {
-        // Either may make a majority of those who complain.
-        if !rows.iter().any(|(header, _)| matches!(header.kind, Kind::Complaint | Kind::Leave)) {
-            return;
-        }
-        let Some(epoch) = self.rooms.get(&number).and_then(|room| room.log()).map(|log| log.epoch()) else { return };
-        let void: Vec<EntryId> = self.outbox.of_later_epochs(number, epoch);
+        let entries = rows.first().map_or(0, |(header, _)| header.seq.0)..rows.last().map_or(0, |(header, _)| header.seq.0 + 1);
+        let went_back = self.rooms.get_mut(&number).and_then(|room| room.take_went_back(entries));
+        let Some(epoch) = went_back else { return };
+        let void: Vec<EntryId> = self.outbox.messages_of_later_epochs(number, epoch);
         for entry in void {
             self.drop_refused(number, &entry, Code::WrongEpoch, "the room has gone back to an earlier epoch");
         }

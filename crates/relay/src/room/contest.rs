@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 
 use kith_protocol::contest::{Complaint, Contest, Verdict, day_of, jury};
-use kith_protocol::ids::{EntryId, Seq};
-use kith_protocol::judge::{CommitFacts, RoomFacts, Standing};
+use kith_protocol::ids::{EntryId, Epoch, Pseudonym, Seq};
+use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Header;
 use kith_protocol::log::merkle::leaf_hash;
 use kith_protocol::room::group_info_hash;
@@ -18,7 +18,7 @@ use super::view::{GroupView, ViewError};
 
 impl Log {
     /// What a commit is about to change, and who may complain of it.
-    pub(super) fn before(&self, header: &Header, facts: &CommitFacts) -> (Before, Contest) {
+    pub(super) fn before(&self, header: &Header) -> (Before, Contest) {
         let before = Before {
             epoch: self.epoch(),
             group_info: self.group_info.clone(),
@@ -29,8 +29,7 @@ impl Log {
         let members = self.senders.iter().zip(0..).filter(|(sender, _)| sender.standing == Standing::Member);
         let members = members.map(|(_, index)| (index, self.activity[index as usize].day));
         // A joiner's place is the next one.
-        let joins = facts.join.is_some().then_some(self.senders.len() as u32);
-        let author = self.index_of(&header.id.sender).or(joins).unwrap_or(u32::MAX);
+        let author = self.index_of(&header.id.sender).unwrap_or(self.senders.len() as u32);
         let contest = Contest {
             seq: header.seq,
             leaf: leaf_hash(&header.encode()),
@@ -100,8 +99,12 @@ impl Log {
         self.view = Some(view);
         self.uses = before.invite_uses;
         self.last_commit = seq;
+        let earlier = self.went_back.map_or(before.epoch, |(_, epoch)| epoch);
+        self.went_back = Some((seq, before.epoch.min(earlier)));
         let old = before.standings.into_iter().chain(std::iter::repeat(Standing::Unknown));
         for ((sender, old), index) in self.senders.iter_mut().zip(old).zip(0u32..) {
+            let stands = |standing| matches!(standing, Standing::Member | Standing::Left | Standing::Convicted);
+            let stood = stands(sender.standing);
             sender.standing = match (sender.standing, old) {
                 _ if index == verdict.author && old == Standing::Member => Standing::Convicted,
                 // It joined by that very commit: there is no leaf to take out.
@@ -110,8 +113,11 @@ impl Log {
                 (Standing::Left | Standing::Unknown, Standing::Member) => Standing::Left,
                 _ => old,
             };
-            if matches!(sender.standing, Standing::Member | Standing::Left | Standing::Convicted) {
+            if stands(sender.standing) {
                 sender.out_at = None;
+            } else if stood {
+                // Whose join is undone is told how it came to that, and so is its co-op.
+                sender.out_at = Some(seq);
             }
         }
         for activity in &mut self.activity {
@@ -119,6 +125,16 @@ impl Log {
         }
         tracing::warn!(commit = verdict.commit.0, epoch = before.epoch.0, "members could not follow a commit: it is void");
         Ok(())
+    }
+
+    /// Whether the room went back with an entry of that range, and to which epoch. It is told once.
+    pub fn take_went_back(&mut self, entries: std::ops::Range<u64>) -> Option<Epoch> {
+        self.went_back.take_if(|(seq, _)| entries.contains(&seq.0)).map(|(_, epoch)| epoch)
+    }
+
+    /// The entry that last took its leaf out.
+    pub fn out_at(&self, who: &Pseudonym) -> Option<Seq> {
+        self.index_of(who).and_then(|index| self.senders[index as usize].out_at)
     }
 
     /// Whose entry has its place was there, in that epoch.

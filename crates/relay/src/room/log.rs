@@ -66,6 +66,8 @@ pub struct Log {
     pub(super) docket: Docket,
     /// States that commits may be undone to: of the epochs that the docket keeps.
     pub(super) befores: Vec<Before>,
+    /// The last entry since the log was opened with which the room went back, and to which epoch.
+    pub(super) went_back: Option<(Seq, Epoch)>,
     /// Opened when the first commit needs it.
     pub(super) view: Option<GroupView>,
 }
@@ -164,6 +166,7 @@ impl Log {
             activity: vec![Activity::default()],
             docket: Docket::default(),
             befores: Vec::new(),
+            went_back: None,
             view: Some(view),
         })
     }
@@ -203,6 +206,7 @@ impl Log {
             activity,
             docket: group.docket,
             befores: group.befores,
+            went_back: None,
             view: Some(view),
         })
     }
@@ -345,7 +349,7 @@ impl Log {
                 self.reconsider(header)?;
             }
             Effect::Commit(staged) => {
-                let (before, contest) = self.before(header, &staged.facts);
+                let (before, contest) = self.before(header);
                 self.merge(*staged, group_info, header.seq)?;
                 self.last_commit = header.seq;
                 self.contestable(before, contest);

@@ -3,7 +3,7 @@
 //! for a quiet moment to join a busy room.
 
 use bytes::Bytes;
-use kith_protocol::ids::{Pseudonym, PublicKey, RoomNumber, Seq, Term, UnixSeconds};
+use kith_protocol::ids::{EntryId, Epoch, Pseudonym, PublicKey, RoomNumber, Seq, Term, UnixSeconds};
 use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Header;
 use kith_protocol::log::merkle::Frontier;
@@ -62,10 +62,19 @@ impl Room {
         log.is_some_and(|log| matches!(log.standing(who), Standing::Member | Standing::Convicted))
     }
 
+    /// Whether an entry of that id has its place in the log.
+    pub fn has(&self, id: &EntryId) -> bool {
+        self.log.as_ref().is_some_and(|log| id.counter.number <= log.last_counter(id))
+    }
+
+    pub fn take_went_back(&mut self, entries: std::ops::Range<u64>) -> Option<Epoch> {
+        self.log.as_mut().and_then(|log| log.take_went_back(entries))
+    }
+
     /// Whether a commit took it out, by the log.
     pub fn is_own_former_member(&self, who: &Pseudonym) -> bool {
         let log = self.log.as_ref().filter(|log| log.coop_of(who) == Some(&self.me));
-        log.is_some_and(|log| log.standing(who) == Standing::Removed)
+        log.is_some_and(|log| matches!(log.standing(who), Standing::Removed | Standing::Unknown) && log.out_at(who).is_some())
     }
 
     pub fn group(&self, invite: &PublicKey, now: UnixSeconds) -> Result<Group, NoGroup> {
