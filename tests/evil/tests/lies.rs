@@ -81,6 +81,14 @@ fn fault_35_a_mirror_that_swaps_messages_is_found_out() {
     assert!(error.contains("your co-op sent another history than the one that the room's hub signed"), "{error}");
     assert!(!world.try_kith("H2", &["verify", &room, "--timeout", "5"]).status.success());
     // Whoever reads elsewhere is not touched by it.
-    assert_eq!(said(&world, "H1", &room), ["here", "I am leaving him", "I am happy"]);
+    let as_said = ["here", "I am leaving him", "I am happy"];
+    assert_eq!(said(&world, "H1", &room), as_said);
     world.kith("H1", &["verify", &room]);
+
+    // Put right again, nothing is lost to those who were lied to.
+    world.coops[1].stop();
+    swap_newest_bodies(&world.coops[1].folder);
+    world.coops[1].start();
+    assert_eq!(said(&world, "H2", &room), as_said);
+    world.kith("H2", &["verify", &room]);
 }

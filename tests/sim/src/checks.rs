@@ -124,7 +124,7 @@ fn unrest_in(world: &World, circle: &Circle) -> Option<String> {
                     .filter(|item| item.room == circle.id)
                     .map(|item| format!("{} {:?}", item.what, item.state))
                     .collect();
-                let step = if state.out_of_step { ", out of step" } else { "" };
+                let step = if state.out_of_step.is_some() { ", out of step" } else { "" };
                 return Some(format!("member {member} ({phase}{step}) has {} entries of {size}, and waits with {items:?}", state.size));
             }
         }
@@ -324,7 +324,7 @@ fn history_of(world: &mut World, member: usize, room: &RoomId) -> Result<History
         let row: RowState = postcard::from_bytes(value).expect("a stored row can be read");
         if let RowWhat::Unreadable(why) = row.what {
             let header = Header::decode(&row.header).expect("a stored header");
-            if is_void(&voids, &header) || is_said_again(world, room, &header) {
+            if header.seq.0 >= kept || is_void(&voids, &header) || is_said_again(world, room, &header) {
                 continue;
             }
             let what = format!("member {member} cannot read {} {:?} of {}: {why}", header.seq, header.kind, short(room));

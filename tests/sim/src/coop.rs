@@ -42,6 +42,10 @@ pub struct Coop {
     pub hears_nothing_from: Option<usize>,
     /// What it reads is not what it wrote.
     pub tamper: Option<Tamper>,
+    /// What others are shown is not what it has.
+    pub is_lying: bool,
+    /// It has lied at some time.
+    pub has_lied: bool,
 }
 
 impl Coop {
@@ -69,6 +73,8 @@ impl Coop {
             is_deaf: false,
             hears_nothing_from: None,
             tamper: None,
+            is_lying: false,
+            has_lied: false,
         };
         coop.start(0);
         coop

@@ -10,6 +10,7 @@ use kith_storage::fault::{Fault, Faulty};
 use kith_storage::{StoreError, Write};
 
 use crate::checks::{Check, Violation};
+use crate::lies::FOUND_OUT;
 use crate::member::Step;
 use crate::mutant::Mutant;
 use crate::network::Place;
@@ -248,6 +249,10 @@ impl World {
 
     fn member_told(&mut self, member: usize, event: Told) {
         match event {
+            Told::Distrust { .. } if self.coops[self.members[member].coop].has_lied => {
+                self.count(FOUND_OUT);
+                self.cut_member(member);
+            }
             Told::Distrust { room, why } => {
                 let state = self.members[member].core.room_state(&room);
                 let at = state.map_or(0, |state| state.size);

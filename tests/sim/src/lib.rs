@@ -4,11 +4,13 @@
 //! The same seed takes the same decisions ([`Outcome::trace`]). [`witness`] says at once, and [`checks`] in the end, what
 //! did not hold; [`mutant`] and [`tamper`] make it so, to see that they say it.
 
+mod audit;
 pub mod checks;
 pub mod clock;
 pub mod coop;
 pub mod dice;
 pub mod drive;
+mod lies;
 pub mod member;
 pub mod mutant;
 pub mod network;

@@ -61,6 +61,8 @@ fn planned(seed: u64, value: impl Fn(&str) -> Option<u64>) -> Plan {
         restores: value("--restores").unwrap_or(plan.restores),
         idles: value("--idles").unwrap_or(plan.idles),
         mad: value("--mad").unwrap_or(plan.mad),
+        lies: value("--lies").unwrap_or(plan.lies),
+        garbles: value("--garbles").unwrap_or(plan.garbles),
         rough_ms: value("--rough-ms").unwrap_or(plan.rough_ms),
         crash_one_in: value("--crash-one-in").unwrap_or(plan.crash_one_in),
         session_queue: size("--session-queue", plan.session_queue),

@@ -68,6 +68,8 @@ pub struct Network {
     slow: BTreeMap<Way, u64>,
     /// Added to every frame's way, at most, milliseconds.
     pub jitter_ms: u64,
+    /// Some frames come twice, or late.
+    pub garbles: bool,
     pub traffic: Traffic,
 }
 
@@ -115,6 +117,13 @@ impl Network {
             self.traffic.session_bytes += bytes;
         }
         Some((to, at))
+    }
+
+    /// One more copy of a frame is under way to that end.
+    pub fn doubled(&mut self, connection: ConnectionId, side: usize) {
+        if let Some(line) = self.lines.get_mut(&connection) {
+            line.queued[side] += 1;
+        }
     }
 
     /// A frame is there. `false`: it has been lost, or nobody is there to take it.
@@ -196,6 +205,7 @@ impl Network {
         self.blocked.clear();
         self.slow.clear();
         self.jitter_ms = 0;
+        self.garbles = false;
     }
 }
 

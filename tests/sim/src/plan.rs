@@ -26,6 +26,10 @@ pub struct Plan {
     pub restores: u64,
     /// Spells meanwhile in which a co-op keeps its links and takes, or sends, no entries over them.
     pub idles: u64,
+    /// Spells meanwhile in which a co-op shows others what it does not have.
+    pub lies: u64,
+    /// Spells meanwhile in which frames come twice, or after those that were sent after them.
+    pub garbles: u64,
     /// Members meanwhile whose next commit nobody can follow.
     pub mad: u64,
     /// While faults happen, milliseconds of virtual time.
@@ -55,6 +59,8 @@ impl Plan {
         faults: 24,
         restores: 0,
         idles: 0,
+        lies: 0,
+        garbles: 0,
         mad: 0,
         rough_ms: 30 * SECOND,
         calm_ms: 240 * SECOND,
@@ -120,6 +126,14 @@ impl Plan {
         let mut idles = Dice::new(seed ^ 0x6964_6c65);
         if plan.coops >= 2 && idles.roll(4) == 0 {
             plan.idles = idles.between(1, 4);
+        }
+        let mut lies = Dice::new(seed ^ 0x6c69_6573);
+        if lies.roll(4) == 0 {
+            plan.lies = lies.between(1, 4);
+        }
+        let mut garbles = Dice::new(seed ^ 0x6761_7262);
+        if garbles.roll(4) == 0 {
+            plan.garbles = garbles.between(1, 4);
         }
         let mut mad = Dice::new(seed ^ 0x6d61_6421);
         if plan.members > 3 && mad.roll(4) == 0 {

@@ -20,6 +20,8 @@ pub(crate) enum Heal {
     Slow(Way),
     Jitter,
     Idle(usize),
+    Truth(usize),
+    Garble,
 }
 
 impl World {
@@ -31,7 +33,7 @@ impl World {
         self.dice.between(bound / 2, bound)
     }
 
-    fn any_coop(&mut self) -> usize {
+    pub(crate) fn any_coop(&mut self) -> usize {
         self.dice.roll(self.coops.len() as u64) as usize
     }
 
@@ -228,6 +230,13 @@ impl World {
         links.into_iter().for_each(|link| self.cut(link, [true; 2]));
     }
 
+    /// Frames come twice, or after later ones. No transport does that; what it carries survives it all the same.
+    pub(crate) fn garble(&mut self) {
+        self.network.garbles = true;
+        let delay = self.spell();
+        self.clock.after(delay, Event::Heal(Heal::Garble));
+    }
+
     fn fill_disk(&mut self) {
         let coop = self.any_coop();
         let spell = self.spell();
@@ -245,6 +254,8 @@ impl World {
             }
             Heal::Jitter => self.network.jitter_ms = 0,
             Heal::Idle(coop) => self.work_again(coop),
+            Heal::Truth(coop) => self.tell_the_truth(coop),
+            Heal::Garble => self.network.garbles = false,
         }
     }
 

@@ -16,6 +16,9 @@ const RECONNECT_FIRST_MS: u64 = 100;
 const RECONNECT_MS_MAX: u64 = 3_000;
 /// A transport without heartbeats finds out within this time that its peer is gone, milliseconds.
 const TRANSPORT_MS: (u64, u64) = (5_000, 60_000);
+/// One frame in so many comes twice, and one is overtaken, by up to so long, milliseconds.
+const GARBLED_ONE_IN: u64 = 20;
+const OVERTAKEN_MS_MAX: u64 = 400;
 /// Frames before a link is up.
 const GREETING_FRAMES: u64 = 2;
 
@@ -29,9 +32,32 @@ pub struct Dialled {
 impl World {
     /// `false`: it did not go, and the connection is as good as gone.
     pub(crate) fn send(&mut self, connection: ConnectionId, from: Place, bytes: Bytes) -> bool {
+        let bytes = self.as_told(connection, from, bytes);
         let Some((side, at)) = self.network.send(self.clock.now(), &mut self.dice, connection, from, bytes.len()) else { return false };
-        self.clock.at(at, Event::Frame { connection, side, bytes });
+        let late = self.garble_frame(connection, side, at, &bytes);
+        self.clock.at(at + late, Event::Frame { connection, side, bytes });
         true
+    }
+
+    /// By how much a frame comes later than what is sent after it; or it comes once more.
+    fn garble_frame(&mut self, connection: ConnectionId, side: usize, at: u64, bytes: &Bytes) -> u64 {
+        if !self.network.garbles {
+            return 0;
+        }
+        match self.dice.roll(GARBLED_ONE_IN) {
+            0 => {
+                self.count("a frame comes twice");
+                self.network.doubled(connection, side);
+                let again = at + self.dice.between(1, OVERTAKEN_MS_MAX);
+                self.clock.at(again, Event::Frame { connection, side, bytes: bytes.clone() });
+                0
+            }
+            1 => {
+                self.count("a frame is overtaken");
+                self.dice.between(1, OVERTAKEN_MS_MAX)
+            }
+            _ => 0,
+        }
     }
 
     pub(crate) fn send_over_link(&mut self, coop: usize, connection: ConnectionId, bytes: Bytes) {

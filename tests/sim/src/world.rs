@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kith_client::core::VerifyReport;
 use kith_protocol::ids::ConnectionId;
 use kith_protocol::judge::RoomFacts;
 use kith_relay::coop::Input;
@@ -18,7 +17,6 @@ use crate::mutant::{Keeps, Mutant};
 use crate::network::{Network, Place, Traffic, Way};
 use crate::plan::Plan;
 use crate::script::{Circle, short};
-use crate::tamper::Tamper;
 use crate::trace::{SHOWN, Trace};
 use crate::weather::Heal;
 use crate::wire::Dialled;
@@ -75,6 +73,8 @@ pub(crate) enum Event {
     Fault,
     BackUp,
     Idle,
+    Lie,
+    Garble,
     Mad,
     PutBack { coop: usize },
     Heal(Heal),
@@ -179,7 +179,7 @@ impl World {
     }
 
     /// Both ends of a member's connection know of it.
-    fn is_connected(&self, member: usize) -> bool {
+    pub(crate) fn is_connected(&self, member: usize) -> bool {
         let line = self.members[member].connection.and_then(|connection| self.network.line(connection));
         line.is_some_and(|line| line.open == [true; 2])
     }
@@ -326,6 +326,14 @@ impl World {
             let delay = self.dice.roll(self.plan.rough_ms);
             self.clock.after(delay, Event::Idle);
         }
+        for _ in 0..self.plan.lies {
+            let delay = self.dice.roll(self.plan.rough_ms);
+            self.clock.after(delay, Event::Lie);
+        }
+        for _ in 0..self.plan.garbles {
+            let delay = self.dice.roll(self.plan.rough_ms);
+            self.clock.after(delay, Event::Garble);
+        }
         for _ in 0..self.plan.mad {
             let delay = self.dice.roll(self.plan.rough_ms);
             self.clock.after(delay, Event::Mad);
@@ -350,18 +358,25 @@ impl World {
         for coop in 0..self.coops.len() {
             self.work_again(coop);
             self.coops[coop].full_until = 0;
+            self.tell_the_truth(coop);
             if self.coops[coop].machine.is_none() {
                 self.restart(coop);
             }
         }
+        self.come_to_rest(begun)?;
+        let rest_ms = self.clock.now() - begun;
+        self.look_for_lies(begun)?;
+        Ok(rest_ms)
+    }
+
+    pub(crate) fn come_to_rest(&mut self, begun: u64) -> Result<(), Violation> {
         while !checks::is_at_rest(self) {
             if self.clock.now() >= begun + self.plan.calm_ms {
                 return Err(Violation::new(Check::Converges, checks::unrest(self).unwrap_or_default()));
             }
-            let next = self.clock.now() + LOOK_MS;
-            self.pass(next)?;
+            self.go_on(LOOK_MS)?;
         }
-        Ok(self.clock.now() - begun)
+        Ok(())
     }
 
     /// Lets time pass.
@@ -409,6 +424,8 @@ impl World {
             Event::Fault => self.fault(),
             Event::BackUp => self.back_up_any(),
             Event::Idle => self.idle(),
+            Event::Lie => self.lie(),
+            Event::Garble => self.garble(),
             Event::Mad => self.go_mad(),
             Event::PutBack { coop } => self.put_back_if_whole(coop),
             Event::Heal(heal) => self.heal(heal),
@@ -423,62 +440,10 @@ impl World {
         self.coops.iter().all(linked)
     }
 
-    /// Starts a co-op again with something changed, and has a member verify the first room. `None`: it could not even
-    /// begin to.
-    pub fn verify(&mut self, member: usize, tamper: Option<Tamper>, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
-        let coop = self.members[member].coop;
-        self.coops[coop].tamper = tamper;
-        // By itself: others would mend what is damaged there.
-        let is_alone = matches!(tamper, Some(Tamper::Checkpoint { .. } | Tamper::Marked { .. }));
-        if is_alone {
-            self.part(0, 1);
-        }
-        self.crash_coop(coop);
-        let is_back =
-            |world: &Self| world.is_connected(member) && world.members[member].core.is_synced() && (is_alone || world.is_linked());
-        self.until(70_000, is_back).ok()?;
-        self.until(1_000, |_| false).ok()?;
-        let report = self.audit(member, stored);
-        self.join_again(0, 1);
-        report
-    }
-
-    /// Has a member verify the first room.
-    pub fn audit(&mut self, member: usize, stored: Vec<(u64, Vec<u8>)>) -> Option<VerifyReport> {
-        let room = self.circles.first()?.id;
-        self.members[member].reports.clear();
-        self.members[member].core.verify(&room, stored).ok()?;
-        self.members[member].core.watch(&room, 1);
-        self.member_acts(member);
-        self.until(3_000, |world| !world.members[member].reports.is_empty()).ok()?;
-        self.members[member].reports.pop()
-    }
-
     /// A member's connection is lost; the device dials again.
     pub fn cut_member(&mut self, member: usize) {
         if let Some(connection) = self.members[member].connection {
             self.cut(connection, [true; 2]);
         }
-    }
-
-    /// A member reads from its co-op, with something changed there, what was said while it was away.
-    pub fn read_tampered(&mut self, member: usize, tamper: impl FnOnce(u64) -> Tamper) -> Result<(), Violation> {
-        let coop = self.members[member].coop;
-        if let Some(connection) = self.members[member].connection {
-            self.members[member].connecting = true;
-            self.cut(connection, [true; 2]);
-        }
-        self.until(1_000, |_| false)?;
-        let size = self.coops[coop].log(&self.circles[0].id).len() as u64;
-        let author = (0..self.members.len()).find(|other| *other != member).unwrap_or_default();
-        self.say(author, 0);
-        self.until(5_000, |_| false)?;
-        self.coops[coop].tamper = Some(tamper(size));
-        self.connect_after(member, 1);
-        self.until(5_000, |_| false)?;
-        let room = self.circles[0].id;
-        self.members[member].core.watch(&room, 1);
-        self.member_acts(member);
-        self.until(5_000, |_| false).map(drop)
     }
 }

@@ -115,6 +115,23 @@ fn mad_members_hold() {
     assert!(made >= 6, "{made} such commits");
 }
 
+/// Co-ops that show others what they do not have, and frames that come twice or too late: what is true is read in the end.
+#[test]
+fn liars_and_garbled_frames_hold() {
+    let mut happened = std::collections::BTreeMap::<&str, u64>::new();
+    let mut count = |outcome: Outcome| outcome.faults.into_iter().for_each(|(kind, times)| *happened.entry(kind).or_default() += times);
+    // All failed once.
+    for seed in [2_200_003, 2_200_005, 2_200_022, 2_200_042, 2_200_052, 2_200_061, 2_200_100, 2_200_106, 2_200_242] {
+        count(hold(seed, Plan { lies: 3, ..Plan::of_seed(seed) }));
+    }
+    for seed in [2_300_033, 2_300_052, 2_300_087] {
+        count(hold(seed, Plan { coops: 4, members: 8, lies: 3, garbles: 3, mad: 3, ..Plan::of_seed(seed) }));
+    }
+    for kind in ["a member is lied to", "a neighbour is lied to", "a liar is found out", "a frame comes twice", "a frame is overtaken"] {
+        assert!(happened.get(kind).is_some_and(|times| *times > 3), "{kind:?} in {happened:?}");
+    }
+}
+
 /// Two of these run side by side. Each prints where it begins, and a failure prints its own seed.
 fn random_seeds(count: u64) {
     let base = std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000;

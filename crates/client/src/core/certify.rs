@@ -48,7 +48,7 @@ impl Core {
         }
         let Some((_, root)) = view.roots.iter().find(|(known, _)| *known == size) else { return };
         if attestation.checkpoint.root != *root || Some(&attestation.hub) != view.hub.as_ref().map(|hub| &hub.name) {
-            return self.distrust(&room, "your co-op sent another history than the one that the room's hub signed".to_owned());
+            return self.distrust_history(&room, "your co-op sent another history than the one that the room's hub signed".to_owned());
         }
         // A co-op whose first member's join is still waiting to be certified cannot be judged yet: its mark counts for nothing.
         attestation.marks.retain(|mark| coops.contains_key(mark.coop.as_str()));

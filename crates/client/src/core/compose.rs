@@ -29,7 +29,7 @@ impl Core {
         match state.phase {
             Phase::Gone => Err(CoreError::Gone),
             _ if state.is_shut_out => Err(CoreError::ShutOut),
-            _ if state.out_of_step => Err(CoreError::OutOfStep),
+            _ if state.out_of_step.is_some() => Err(CoreError::OutOfStep),
             // A room that is still being made or joined takes the message with it.
             Phase::Active | Phase::Creating { .. } | Phase::Joining(_) => Ok(()),
         }

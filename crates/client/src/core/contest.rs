@@ -12,7 +12,7 @@ use kith_protocol::sign::{SecretKey, verify};
 
 use super::facts::Facts;
 use super::machine::{Core, CoreError, before_key};
-use super::state::{AtBase, BeforeState, Contests, Former, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
+use super::state::{BeforeState, Contests, Former, Intent, Key, Made, Noted, OutItem, Phase, RoomState, RowWhat, Who};
 use crate::mls::group::Group;
 
 impl RoomState {
@@ -354,10 +354,11 @@ impl Core {
         true
     }
 
-    /// The log was cut: of what may be complained of, all is as it was at the base, and what has stood since then is noted anew.
-    pub(super) fn note_again(state: &mut RoomState, base: AtBase, kept: &[(Header, RowWhat)]) {
+    /// The log was cut: all is as it was at the base, and what has stood since then is noted anew.
+    pub(super) fn note_again(state: &mut RoomState, base: Noted, kept: &[(Header, RowWhat)]) {
         let contests = &mut state.contests;
         (contests.docket, contests.activity, contests.leavers) = (base.docket, base.activity, base.leavers);
+        state.counters = base.counters;
         for (header, what) in kept {
             let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) else { continue };
             match what {
@@ -373,12 +374,18 @@ impl Core {
                 RowWhat::Unreadable(_) if header.kind != Kind::Message => continue,
                 _ => {}
             }
-            Self::note_activity(state, header, index);
+            Self::note(state, header, index);
         }
     }
 
+    /// An entry stands in the log.
+    pub(super) fn note(state: &mut RoomState, header: &Header, index: usize) {
+        Self::note_activity(state, header, index);
+        state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+    }
+
     /// An entry stands in the log: its sender was there, in that epoch.
-    pub(super) fn note_activity(state: &mut RoomState, header: &Header, index: usize) {
+    fn note_activity(state: &mut RoomState, header: &Header, index: usize) {
         let epoch = header.epoch.0.min(state.contests.room_epoch);
         let activity = &mut state.contests.activity;
         activity.resize(activity.len().max(index + 1), (0, 0));

@@ -226,11 +226,8 @@ impl Core {
         // A commit that cannot be followed is valid to the servers.
         let is_beyond = header.kind == Kind::Commit && state.is_behind();
         let is_invalid = header.kind != Kind::Message && !is_beyond && matches!(what, RowWhat::Unreadable(_));
-        if !is_invalid {
-            if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) {
-                Self::note_activity(state, header, index);
-            }
-            state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+        if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0).filter(|_| !is_invalid) {
+            Self::note(state, header, index);
         }
         let is_undoing = matches!(what, RowWhat::Undone(_));
         let is_new_state = is_undoing || (took_effect && matches!(header.kind, Kind::Commit | Kind::Creation));
@@ -245,7 +242,7 @@ impl Core {
         self.rows.push((row_key(room, header.seq), Some(value)));
         // Whoever has left is told nothing further, and says nothing further.
         let is_gone = matches!(state.phase, Phase::Gone);
-        let is_due = !is_gone && self.session.cursors.get(room).is_none_or(|sent| state.size - sent >= CURSOR_EVERY);
+        let is_due = !is_gone && self.session.cursors.get(room).is_none_or(|sent| state.size.saturating_sub(*sent) >= CURSOR_EVERY);
         if is_due {
             self.send_cursor(room);
         }
@@ -256,7 +253,10 @@ impl Core {
     fn send_cursor(&mut self, room: &RoomId) {
         let Some(state) = self.rooms.get(room) else { return };
         let (Some(number), next) = (state.number, Seq(state.size)) else { return };
-        self.session.cursors.insert(*room, state.size);
+        if let Some(state) = self.rooms.get_mut(room) {
+            state.is_cut_back = false;
+        }
+        self.session.cursors.insert(*room, next.0);
         self.sends.push(ToServer::Cursor { room: RoomNumber(number), next });
     }
 
@@ -295,7 +295,7 @@ impl Core {
             }
             None => {
                 // Something that this copy of the device never made: its ratchet must not be used again.
-                state.out_of_step = true;
+                state.out_of_step.get_or_insert(entry.header.seq.0);
                 RowWhat::Unreadable("sent from a later copy of this device".to_owned())
             }
         }
@@ -328,8 +328,11 @@ impl Core {
         let known = self.take_loose(room, entry);
         match known.map_or_else(|| self.open(room, entry), Ok) {
             Ok(content) => {
-                if let (Content::Profile { name }, Some(state)) = (Self::content(&content), self.rooms.get_mut(room)) {
-                    state.names.insert(entry.header.id.sender.0, name);
+                if let Some(state) = self.rooms.get_mut(room) {
+                    Self::drop_loose(state, &entry.header.id);
+                    if let Content::Profile { name } = Self::content(&content) {
+                        state.names.insert(entry.header.id.sender.0, name);
+                    }
                 }
                 RowWhat::Content(content)
             }
@@ -342,22 +345,28 @@ impl Core {
         let header = &entry.header;
         let message = mls_framing::restore(&entry.body, room, header.epoch).map_err(|error| error.to_string())?;
         let opened = self.with_group(room, |group, provider| group.open(provider, &message)).map_err(|error| error.to_string())?;
-        let is_sender = opened.sender.pseudonym == header.id.sender && opened.sender.device == header.id.counter.device;
-        if !is_sender || opened.tag != header.extra {
-            return Err("its sender is not the one that the log names".to_owned());
+        if opened.tag != header.extra {
+            return Err("its tag is not the one that the log names".to_owned());
         }
         let franked = codec::decode_franked(&opened.plaintext).map_err(|error| error.to_string())?;
-        if franked.message_id != header.id.counter.number {
-            return Err("its id is not the one that the log names".to_owned());
-        }
+        let counter = Counter { device: opened.sender.device, number: franked.message_id };
+        let id = EntryId { sender: opened.sender.pseudonym, counter };
         let packed = unpad(&franked.packed).ok_or("its padding is damaged")?;
         let content = unpack_content(franked.packing, packed).map_err(|error| error.to_string())?;
-        let key = self.rooms.get(room).and_then(|state| state.leaf_keys.get(&(header.id.sender.0, header.id.counter.device)).copied());
+        let key = self.rooms.get(room).and_then(|state| state.leaf_keys.get(&(id.sender.0, counter.device)).copied());
         let key = PublicKey(key.ok_or("its sender's key is unknown")?);
-        let place = Franking { room, epoch: header.epoch, message: header.id.counter, sender: &header.id.sender, tag: &header.extra };
+        let place = Franking { room, epoch: header.epoch, message: counter, sender: &id.sender, tag: &header.extra };
         place.verify(&key, &franked.salt, &content, &franked.signature).map_err(|error| error.to_string())?;
         codec::decode_content(&content).map_err(|error| error.to_string())?;
-        Ok(content)
+        if id == header.id {
+            return Ok(content);
+        }
+        // It can be opened once only. Should it come with the header that is its own, it is there.
+        if let Some(state) = self.rooms.get_mut(room) {
+            Self::keep_loose(state, &Header { id, ..header.clone() }, RowWhat::Content(content));
+        }
+        let is_sender = (id.sender, counter.device) == (header.id.sender, header.id.counter.device);
+        Err(if is_sender { "its id is not the one that the log names" } else { "its sender is not the one that the log names" }.to_owned())
     }
 
     fn apply_leave(&mut self, room: &RoomId, entry: &Unpacked) -> RowWhat {

@@ -3,7 +3,7 @@
 
 use kith_protocol::codec;
 use kith_protocol::content::Content;
-use kith_protocol::ids::{Pseudonym, RoomId, RoomNumber, Seq};
+use kith_protocol::ids::{EntryId, Pseudonym, RoomId, RoomNumber, Seq};
 use kith_protocol::limits::{LOOSE_MAX, PAST_EPOCHS_MAX};
 use kith_protocol::log::header::hash_bytes;
 use kith_protocol::log::pack::{Unpacked, extra_of};
@@ -55,7 +55,7 @@ impl Core {
 
     pub(super) fn keep_loose(state: &mut RoomState, header: &Header, what: RowWhat) {
         let counter = header.id.counter;
-        state.loose.retain(|loose| !Self::is_loose(loose, &header.id.sender, counter.device, counter.number));
+        Self::drop_loose(state, &header.id);
         state.loose.push(Loose {
             sender: header.id.sender.0,
             device: counter.device,
@@ -70,18 +70,22 @@ impl Core {
         }
     }
 
-    /// An entry has its place: what was read of it before, if it is the very same body. Its sender may have encrypted it
-    /// anew under the same id; then it is read again, and shown once all the same.
+    /// An entry has its place: what was read of it before, if it is the very same body.
     pub(super) fn take_loose(&mut self, room: &RoomId, entry: &Unpacked) -> Option<Vec<u8>> {
         let state = self.rooms.get_mut(room)?;
         let id = entry.header.id;
         let at = state.loose.iter().position(|loose| Self::is_loose(loose, &id.sender, id.counter.device, id.counter.number))?;
-        let loose = state.loose.remove(at);
-        match loose.what {
-            RowWhat::Content(content) if loose.body_hash == entry.header.body_hash.0 => {
-                codec::decode_content(&content).is_ok().then_some(content)
-            }
+        if state.loose[at].body_hash != entry.header.body_hash.0 {
+            return None;
+        }
+        match state.loose.remove(at).what {
+            RowWhat::Content(content) => codec::decode_content(&content).is_ok().then_some(content),
             _ => None,
         }
+    }
+
+    /// Its sender had encrypted it anew under the same id: what was read of it before is not shown beside it.
+    pub(super) fn drop_loose(state: &mut RoomState, id: &EntryId) {
+        state.loose.retain(|loose| !Self::is_loose(loose, &id.sender, id.counter.device, id.counter.number));
     }
 }

@@ -86,7 +86,7 @@ impl Core {
     fn is_at_end(&self, room: &RoomId) -> bool {
         let Some(state) = self.rooms.get(room) else { return false };
         let nothing_waits = self.session.logs.get(room).is_none_or(|view| view.waiting.is_empty());
-        matches!(state.phase, Phase::Active) && !state.out_of_step && nothing_waits
+        matches!(state.phase, Phase::Active) && state.out_of_step.is_none() && nothing_waits
     }
 
     /// Before something is said: who left goes out of the group, and who came hears one's name.

@@ -127,12 +127,13 @@ pub struct Base {
     pub term: u32,
     pub hub_name: String,
     pub hub_key: Key,
-    pub contests: AtBase,
+    pub noted: Noted,
 }
 
-/// What may be complained of, as it was at the base: what is noted of it since then is cut with the log.
+/// What is noted of entries, as it was at the base: what is noted of later ones is cut with them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct AtBase {
+pub struct Noted {
+    pub counters: BTreeMap<(Who, u16), u64>,
     pub docket: Vec<u8>,
     pub activity: Vec<(u32, u64)>,
     pub leavers: Vec<Who>,
@@ -201,8 +202,10 @@ pub struct RoomState {
     pub outbox: Vec<OutItem>,
     /// Items that got their place lately: item, sequence number.
     pub done: Vec<(u64, u64)>,
-    /// The log has entries of this device that this copy of it never made: it was restored from an old backup.
-    pub out_of_step: bool,
+    /// The first entry of this device in the log that this copy of it never made: it was restored from an old backup.
+    pub out_of_step: Option<u64>,
+    /// Its co-op may have been told that this device has read further than it has now.
+    pub is_cut_back: bool,
     /// Its co-op says that this member was taken out of the room. Nothing is forgotten on its word.
     pub is_shut_out: bool,
     /// First entry that this member could read.

@@ -10,13 +10,13 @@ use kith_protocol::log::{Header, Kind};
 use kith_protocol::member::{Entries, ToServer};
 
 use super::machine::{Core, Effect};
-use super::state::{AtBase, Base, Contests, RoomState, RowState, RowWhat};
+use super::state::{Base, Contests, Noted, RoomState, RowState, RowWhat};
 
 impl Core {
     /// Nothing before here is ever cut.
     pub(super) fn set_base(state: &mut RoomState) {
         state.terms.clear();
-        let Contests { docket, activity, leavers, .. } = state.contests.clone();
+        let (Contests { docket, activity, leavers, .. }, counters) = (state.contests.clone(), state.counters.clone());
         state.base = Base {
             size: state.size,
             frontier: state.frontier.clone(),
@@ -25,7 +25,7 @@ impl Core {
             term: state.term,
             hub_name: state.hub_name.clone(),
             hub_key: state.hub_key,
-            contests: AtBase { docket, activity, leavers },
+            noted: Noted { counters, docket, activity, leavers },
         };
     }
 
@@ -104,10 +104,25 @@ impl Core {
                 true
             }
             Err(why) => {
-                self.distrust(room, why);
+                self.distrust_history(room, why);
                 false
             }
         }
+    }
+
+    /// What was sent here is not the room's log. What is certified is: majorities signed for it over roots that this device
+    /// computed itself. The rest goes, and is read again from a co-op that has come to its senses.
+    pub(super) fn distrust_history(&mut self, room: &RoomId, why: String) {
+        if let Some(state) = self.rooms.get_mut(room) {
+            let from = state.base.size;
+            let certified = state.certified.clamp(from, state.size.max(from));
+            if certified < state.size {
+                state.cut = Some(certified);
+                self.touch(room);
+                self.loads.push(Effect::Load { room: *room, from: Seq(from) });
+            }
+        }
+        self.distrust(room, why);
     }
 
     /// What waits beyond the new term's beginning is not taken.
@@ -178,6 +193,15 @@ impl Core {
         self.finish();
     }
 
+    /// A room that was cut is read from there, whatever cursor the server has.
+    pub(super) fn read_cut_rooms(&mut self) {
+        for state in self.rooms.values().filter(|state| state.is_cut_back) {
+            if let Some(number) = state.number {
+                self.sends.push(ToServer::Open { room: RoomNumber(number), from: Seq(state.size) });
+            }
+        }
+    }
+
     fn cut_back(&mut self, room: &RoomId, rows: &[Vec<u8>]) -> Option<()> {
         let device = self.device_number();
         let state = self.rooms.get_mut(room)?;
@@ -214,10 +238,12 @@ impl Core {
         state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
         (state.last_time, state.senders) = (last_time, senders);
         (state.term, state.hub_name, state.hub_key, state.terms) = (term, hub_name, hub_key, terms);
-        Self::note_again(state, base.contests, &kept);
+        Self::note_again(state, base.noted, &kept);
         state.certified = state.certified.min(at);
+        state.is_cut_back = true;
         state.held.values_mut().for_each(|held| *held = at.min(*held));
         state.done.retain(|(_, seq)| *seq < at);
+        state.out_of_step = state.out_of_step.filter(|seq| *seq < at);
         for item in &mut state.outbox {
             item.seq = item.seq.filter(|seq| *seq < at);
         }
@@ -225,9 +251,6 @@ impl Core {
             self.rows.push((super::machine::row_key(room, header.seq), None));
             let Some(state) = self.rooms.get_mut(room) else { continue };
             let (who, of) = (header.id.sender.0, header.id.counter.device);
-            if let Some(last) = state.counters.get_mut(&(who, of)) {
-                *last = (*last).min(header.id.counter.number.saturating_sub(1));
-            }
             let is_own = who == state.pseudonym && of == device;
             // What of one's own was certified has left the outbox.
             let waits = is_own && state.outbox.iter().any(|item| Self::is_made_as(item, &header));

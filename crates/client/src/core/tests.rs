@@ -117,10 +117,62 @@ fn what_is_cut_of_complaints_is_noted_anew() {
         (row(0, 1, Kind::Leave), RowWhat::Unreadable("not signed".to_owned())),
     ];
     for (kept, complaints, leavers) in [(3, vec![1], vec![senders[2]]), (1, vec![1], vec![]), (0, vec![], vec![])] {
-        let base = state.base.contests.clone();
+        let base = state.base.noted.clone();
         Core::note_again(state, base, &rows[..kept]);
         let docket = Core::docket(state);
         assert_eq!((&docket.contests[0].complaints, &state.contests.leavers), (&complaints, &leavers), "{kept} kept");
-        assert_eq!(state.contests.activity.len(), [0, 2, 0, 3][kept], "{kept} kept");
+        assert_eq!((state.contests.activity.len(), state.counters.len()), [(0, 0), (2, 1), (3, 2), (3, 2)][kept], "{kept} kept");
     }
+}
+
+/// What is read of a body that lies about its id is there when the body comes with its own; another body under that id takes
+/// nothing of it away.
+#[test]
+fn what_was_read_once_waits_for_its_own_header() {
+    let (mut core, room) = device();
+    let content = kith_protocol::codec::encode_content(&kith_protocol::content::Content::Withdrawn);
+    let own = header(room, 1);
+    let state = core.rooms.get_mut(&room).unwrap();
+    Core::keep_loose(state, &own, RowWhat::Content(content.clone()));
+    let another = Header { body_hash: Hash([7; 32]), ..own.clone() };
+    let entry = |header: &Header| Unpacked { header: header.clone(), body: Default::default() };
+    assert_eq!(core.take_loose(&room, &entry(&another)), None);
+    assert_eq!(core.take_loose(&room, &entry(&own)), Some(content));
+    assert_eq!(core.take_loose(&room, &entry(&own)), None, "once");
+}
+
+/// Of a history that proves wrong, what is certified stays; the rest is read again, also if the server believes that it was.
+#[test]
+fn a_wrong_history_is_read_again_from_what_is_certified() {
+    let (mut core, room) = device();
+    let row = |number: u64| {
+        let header = header(room, number);
+        let row = super::state::RowState { header: header.encode().to_vec(), what: RowWhat::Nothing };
+        (header, postcard::to_stdvec(&row).unwrap())
+    };
+    let rows: Vec<(Header, Vec<u8>)> = (0..5).map(row).collect();
+    let mut frontier = kith_protocol::log::merkle::Frontier::default();
+    let state = core.rooms.get_mut(&room).unwrap();
+    state.number = Some(3);
+    Core::set_base(state);
+    rows.iter().for_each(|(header, _)| drop(frontier.push(kith_protocol::log::merkle::leaf_hash(&header.encode()))));
+    (state.size, state.certified, state.out_of_step) = (5, 2, Some(3));
+    state.frontier = frontier.nodes().iter().map(|node| node.0).collect();
+    core.distrust_history(&room, "it is another one".to_owned());
+    core.finish();
+    let effects: Vec<Effect> = std::iter::from_fn(|| core.poll_effect()).collect();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Event(Event::Distrust { .. }))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Load { from: Seq(0), .. })));
+    let stored: Vec<Vec<u8>> = rows.into_iter().map(|(_, bytes)| bytes).collect();
+    core.handle_rows(&room, &stored);
+    let state = core.room_state(&room).unwrap();
+    assert_eq!((state.size, state.certified, state.out_of_step, state.is_cut_back), (2, 2, None, true));
+    while core.poll_effect().is_some() {}
+    // The next session reads on from there, whatever cursor the server has.
+    core.handle_connected();
+    core.handle_frame(NOW, kith_protocol::member::ToMember::Ready);
+    let opens = std::iter::from_fn(|| core.poll_effect()).filter(
+        |effect| matches!(effect, Effect::Send(kith_protocol::member::ToServer::Open { room, from }) if room.0 == 3 && from.0 == 2),
+    );
+    assert_eq!(opens.count(), 1);
 }
