@@ -9,8 +9,8 @@ use kith_protocol::ids::ConnectionId;
 use crate::dice::Dice;
 
 /// Longest way of a frame between a member and its co-op, and between co-ops, milliseconds.
-const SESSION_DELAY_MS_MAX: u64 = 120;
-const LINK_DELAY_MS_MAX: u64 = 60;
+pub const SESSION_DELAY_MS_MAX: u64 = 120;
+pub const LINK_DELAY_MS_MAX: u64 = 60;
 
 /// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -310,33 +310,21 @@ impl World {
         if self.plan.mutant == Some(Mutant::StaysCut) {
             self.network.block(&[(Place::Coop(0), Place::Coop(1)), (Place::Coop(1), Place::Coop(0))]);
         }
-        for _ in 0..self.plan.acts {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Act);
-        }
-        for _ in 0..self.plan.faults {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Fault);
-        }
-        for _ in 0..self.plan.restores {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::BackUp);
-        }
-        for _ in 0..self.plan.idles {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Idle);
-        }
-        for _ in 0..self.plan.lies {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Lie);
-        }
-        for _ in 0..self.plan.garbles {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Garble);
-        }
-        for _ in 0..self.plan.mad {
-            let delay = self.dice.roll(self.plan.rough_ms);
-            self.clock.after(delay, Event::Mad);
+        let plan = self.plan;
+        let kinds: [(u64, fn() -> Event); 7] = [
+            (plan.acts, || Event::Act),
+            (plan.faults, || Event::Fault),
+            (plan.restores, || Event::BackUp),
+            (plan.idles, || Event::Idle),
+            (plan.lies, || Event::Lie),
+            (plan.garbles, || Event::Garble),
+            (plan.mad, || Event::Mad),
+        ];
+        for (count, event) in kinds {
+            for _ in 0..count {
+                let delay = self.dice.roll(plan.rough_ms);
+                self.clock.after(delay, event());
+            }
         }
         let until = self.rough_until;
         self.pass(until)

@@ -3,9 +3,13 @@
 use kith_protocol::ids::{Pseudonym, RoomId};
 use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Kind;
+use kith_sim::network::{LINK_DELAY_MS_MAX, SESSION_DELAY_MS_MAX};
 use kith_sim::{Plan, World, hub_of};
 
 const PLAN: Plan = Plan { coops: 3, members: 6, voters: 3, rough_ms: 0, ..Plan::PAIR };
+
+/// At most, from a device by its co-op to the hub and back.
+const ROUND_TRIP_MS: u64 = 2 * (SESSION_DELAY_MS_MAX + LINK_DELAY_MS_MAX);
 
 fn room(world: &World) -> RoomId {
     world.circles[0].id
@@ -55,6 +59,35 @@ fn fault_23_a_commit_that_nobody_can_follow_is_void() {
         talk(&mut world);
         world.go_on(5_000).unwrap();
         assert!(world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world))) >= 12);
+    }
+}
+
+/// The room goes on within two round trips of the complaint that decides: from device to hub and back by way of the device's
+/// own co-op.
+#[test]
+fn the_room_goes_on_within_two_round_trips() {
+    for seed in 11..=18 {
+        let mut world = begun(seed);
+        let room = room(&world);
+        let mad = world.circles[0].creator;
+        let who = Pseudonym(world.members[mad].core.room_state(&room).unwrap().pseudonym);
+        world.members[mad].mad_in = Some(room);
+        let standing = |world: &World| {
+            let hub = &world.coops[hub_of(world, &world.circles[0])];
+            hub.room(&room).and_then(|room| room.log()).map(|log| log.standing(&who))
+        };
+        world.open_invite(mad, 0).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        let mut reached = |wanted: Standing| {
+            let mut rounds = 0;
+            while standing(&world) != Some(wanted) {
+                assert!(rounds < 500, "seed {seed}\n{}", world.trace().tail(60));
+                world.go_on(5).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+                rounds += 1;
+            }
+            world.now()
+        };
+        let (decided, taken_out) = (reached(Standing::Convicted), reached(Standing::Removed));
+        assert!(taken_out - decided <= 2 * ROUND_TRIP_MS, "seed {seed}: {} ms", taken_out - decided);
     }
 }
 

@@ -87,6 +87,8 @@ fn seeds_that_failed_once_hold() {
         1_701_808,
         2_000_235,
         2_000_730,
+        2_310_750,
+        2_311_028,
     ] {
         hold(seed, Plan::of_seed(seed));
     }

@@ -41,6 +41,14 @@ impl Core {
         self.finish();
     }
 
+    /// What this device was sent would stop it. Before it goes by that for good, somebody has to have signed it.
+    pub(super) fn ask_for_mark(&mut self, room: &RoomId, size: u64) {
+        if let Some(number) = self.rooms.get(room).and_then(|state| state.number) {
+            let request = self.ask(Ask::Watch(*room));
+            self.sends.push(ToServer::Watch { request, room: RoomNumber(number), size, held: 1 });
+        }
+    }
+
     pub(super) fn answer_watch(&mut self, room: &RoomId) {
         self.session.watching.remove(room);
         self.session.asked.retain(|_, ask| *ask != Ask::Watch(*room));

@@ -296,6 +296,7 @@ impl Core {
             None => {
                 // Something that this copy of the device never made: its ratchet must not be used again.
                 state.out_of_step.get_or_insert(entry.header.seq.0);
+                self.ask_for_mark(room, entry.header.seq.0 + 1);
                 RowWhat::Unreadable("sent from a later copy of this device".to_owned())
             }
         }

@@ -371,7 +371,7 @@ impl Core {
             ToMember::Ready => {
                 self.session.ready = true;
                 self.events.push(Event::Ready);
-                self.read_cut_rooms();
+                self.reopen_rooms();
             }
             ToMember::Synced => {
                 self.session.synced = true;

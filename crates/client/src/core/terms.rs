@@ -193,13 +193,17 @@ impl Core {
         self.finish();
     }
 
-    /// A room that was cut is read from there, whatever cursor the server has.
-    pub(super) fn read_cut_rooms(&mut self) {
+    /// A room that was cut is read from there, whatever cursor the server has. Where this device is stopped by what it was sent, it
+    /// asks whether that was signed.
+    pub(super) fn reopen_rooms(&mut self) {
         for state in self.rooms.values().filter(|state| state.is_cut_back) {
             if let Some(number) = state.number {
                 self.sends.push(ToServer::Open { room: RoomNumber(number), from: Seq(state.size) });
             }
         }
+        let stopped = self.rooms.iter().filter(|(_, state)| state.out_of_step.is_some());
+        let stopped: Vec<(RoomId, u64)> = stopped.map(|(room, state)| (*room, state.size)).collect();
+        stopped.iter().for_each(|(room, size)| self.ask_for_mark(room, *size));
     }
 
     fn cut_back(&mut self, room: &RoomId, rows: &[Vec<u8>]) -> Option<()> {
