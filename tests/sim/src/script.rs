@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    fn leave(&mut self, member: usize, at: usize) {
+    pub fn leave(&mut self, member: usize, at: usize) {
         let (room, wall) = (self.circles[at].id, self.members[member].wall(self.clock.now()));
         // Without its facilitator nobody could be invited any more.
         if member != self.circles[at].creator && self.members[member].core.leave(wall, &room).is_ok() {

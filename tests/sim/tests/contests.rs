@@ -201,3 +201,23 @@ fn what_waits_in_a_void_epoch_is_said_again() {
         assert!(acknowledged >= 9 + away.len() + 8, "seed {seed}: {acknowledged}");
     }
 }
+
+/// Whoever is out keeps what was read, and no keys: neither of the group as it was, nor of the states that it could have gone
+/// back to.
+#[test]
+fn who_has_left_keeps_no_keys() {
+    let mut world = begun(3);
+    let (room, creator) = (room(&world), world.circles[0].creator);
+    let keys = |world: &World, member: usize| {
+        // By how they begin: states to go back to, and what OpenMLS keeps of a group.
+        let of_room = |key: &&Vec<u8>| matches!(key[0], b'b' | b'm') && key.windows(32).any(|part| part == room.0);
+        world.members[member].disk.keys().filter(of_room).map(|key| key[0]).collect::<std::collections::BTreeSet<u8>>()
+    };
+    let leaver = (0..6).find(|member| *member != creator && keys(&world, *member).contains(&b'b')).expect("a member that could go back");
+    assert!(keys(&world, leaver).contains(&b'm'));
+    world.leave(leaver, 0);
+    world.go_on(5_000).unwrap();
+    assert_eq!(world.members[leaver].core.phase_name(&room), "left");
+    assert_eq!(keys(&world, leaver), Default::default());
+    assert!(world.members[leaver].stored(&room).next().is_some());
+}
