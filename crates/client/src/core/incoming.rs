@@ -364,7 +364,7 @@ impl Core {
         }
         // It can be opened once only. Should it come with the header that is its own, it is there.
         if let Some(state) = self.rooms.get_mut(room) {
-            Self::keep_loose(state, &Header { id, ..header.clone() }, RowWhat::Content(content));
+            Self::keep_loose(state, &Header { id, ..*header }, RowWhat::Content(content));
         }
         let is_sender = (id.sender, counter.device) == (header.id.sender, header.id.counter.device);
         Err(if is_sender { "its id is not the one that the log names" } else { "its sender is not the one that the log names" }.to_owned())

@@ -134,8 +134,8 @@ fn what_was_read_once_waits_for_its_own_header() {
     let own = header(room, 1);
     let state = core.rooms.get_mut(&room).unwrap();
     Core::keep_loose(state, &own, RowWhat::Content(content.clone()));
-    let another = Header { body_hash: Hash([7; 32]), ..own.clone() };
-    let entry = |header: &Header| Unpacked { header: header.clone(), body: Default::default() };
+    let another = Header { body_hash: Hash([7; 32]), ..own };
+    let entry = |header: &Header| Unpacked { header: *header, body: Default::default() };
     assert_eq!(core.take_loose(&room, &entry(&another)), None);
     assert_eq!(core.take_loose(&room, &entry(&own)), Some(content));
     assert_eq!(core.take_loose(&room, &entry(&own)), None, "once");
