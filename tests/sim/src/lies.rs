@@ -78,6 +78,8 @@ impl World {
         let mut before = None;
         while !members.is_empty() && (before.is_none() || before != Some(found(self))) {
             before = Some(found(self));
+            // Who believes in a dead connection would ask nobody.
+            members.iter().for_each(|member| self.cut_member(*member));
             self.go_on(CONNECTED_MS)?;
             for member in &members {
                 let rooms = self.members[*member].core.room_ids();

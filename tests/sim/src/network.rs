@@ -205,7 +205,6 @@ impl Network {
         self.blocked.clear();
         self.slow.clear();
         self.jitter_ms = 0;
-        self.garbles = false;
     }
 }
 

@@ -237,6 +237,14 @@ impl World {
         self.clock.after(delay, Event::Heal(Heal::Garble));
     }
 
+    /// An answer that came before what it answers may leave an end waiting, for as long as that connection lasts.
+    pub(crate) fn end_garbling(&mut self) {
+        if std::mem::take(&mut self.network.garbles) {
+            let all: Vec<ConnectionId> = self.network.lines().map(|(connection, _)| connection).collect();
+            all.into_iter().for_each(|connection| self.cut(connection, [true; 2]));
+        }
+    }
+
     fn fill_disk(&mut self) {
         let coop = self.any_coop();
         let spell = self.spell();
@@ -255,7 +263,7 @@ impl World {
             Heal::Jitter => self.network.jitter_ms = 0,
             Heal::Idle(coop) => self.work_again(coop),
             Heal::Truth(coop) => self.tell_the_truth(coop),
-            Heal::Garble => self.network.garbles = false,
+            Heal::Garble => self.end_garbling(),
         }
     }
 

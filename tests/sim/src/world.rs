@@ -334,6 +334,7 @@ impl World {
     fn calm_down(&mut self) -> Result<u64, Violation> {
         let begun = self.clock.now();
         self.note(|_| "calm".to_owned());
+        self.end_garbling();
         if self.plan.mutant != Some(Mutant::StaysCut) {
             self.network.heal();
         }
