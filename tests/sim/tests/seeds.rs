@@ -89,6 +89,8 @@ fn seeds_that_failed_once_hold() {
         2_000_730,
         2_310_750,
         2_311_028,
+        2_401_456,
+        2_401_632,
     ] {
         hold(seed, Plan::of_seed(seed));
     }

@@ -291,6 +291,7 @@ impl Core {
                 if let Content::Profile { name } = Self::content(&content) {
                     state.names.insert(state.pseudonym, name);
                 }
+                self.unmake_beaten(room, entry.header.id.counter.number);
                 RowWhat::Content(content)
             }
             None => {

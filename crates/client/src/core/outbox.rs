@@ -233,14 +233,30 @@ impl Core {
         let at = state.outbox.iter().position(|other| other.id == item);
         for other in at.map(|at| &mut state.outbox[at..]).unwrap_or_default() {
             if other.seq.is_none() {
-                if let Some(made) = other.made.take().filter(|made| made.kind == Kind::Message as u8) {
-                    other.former.push(Former { counter: made.counter, epoch: made.epoch, body_hash: hash_bytes(&made.body).0 });
-                }
-                other.stored = false;
+                Self::unmake(other);
                 self.session.sent.remove(&(*room, other.id));
             }
         }
         self.touch(room);
+    }
+
+    /// A message of this device has its place. What else was made under its counter is made anew: the place was found by an earlier
+    /// form of something else.
+    pub(super) fn unmake_beaten(&mut self, room: &RoomId, counter: u64) {
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        let is_beaten = |item: &&mut OutItem| item.seq.is_none() && item.made.as_ref().is_some_and(|made| made.counter == counter);
+        for item in state.outbox.iter_mut().filter(is_beaten) {
+            Self::unmake(item);
+            self.session.sent.remove(&(*room, item.id));
+        }
+    }
+
+    /// Should what was made of a message find its place all the same, it is known by it.
+    fn unmake(item: &mut OutItem) {
+        if let Some(made) = item.made.take().filter(|made| made.kind == Kind::Message as u8) {
+            item.former.push(Former { counter: made.counter, epoch: made.epoch, body_hash: hash_bytes(&made.body).0 });
+        }
+        item.stored = false;
     }
 
     /// The server's no.

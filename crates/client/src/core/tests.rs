@@ -176,3 +176,26 @@ fn a_wrong_history_is_read_again_from_what_is_certified() {
     );
     assert_eq!(opens.count(), 1);
 }
+
+/// An earlier form of a message found the place under whose counter a commit had been made since: the commit is made anew.
+#[test]
+fn what_was_made_under_a_counter_that_is_taken_is_made_anew() {
+    let (mut core, room) = device();
+    let made = |counter: u64, kind: Kind| super::state::Made {
+        counter,
+        epoch: 0,
+        kind: kind as u8,
+        body: vec![counter as u8],
+        group_info: Vec::new(),
+        removes: Vec::new(),
+    };
+    for (counter, kind) in [(8, Kind::Commit), (9, Kind::Message), (10, Kind::Message)] {
+        core.push_item(&room, super::state::Intent::RemoveLeft).unwrap();
+        let item = core.rooms.get_mut(&room).unwrap().outbox.last_mut().unwrap();
+        (item.made, item.stored) = (Some(made(counter, kind)), true);
+    }
+    [8, 9].iter().for_each(|counter| core.unmake_beaten(&room, *counter));
+    let outbox = &core.room_state(&room).unwrap().outbox;
+    let state: Vec<_> = outbox.iter().rev().take(3).map(|item| (item.made.is_some(), item.stored, item.former.len())).collect();
+    assert_eq!(state, [(true, true, 0), (false, false, 1), (false, false, 0)]);
+}
