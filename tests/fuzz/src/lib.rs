@@ -13,6 +13,7 @@ use bytes::Bytes;
 use kith_client::pack;
 use kith_protocol::agreement::Agreement;
 use kith_protocol::codec::{self, DecodeError, Encoding};
+use kith_protocol::contest::Complaint;
 use kith_protocol::ids::{Epoch, Pseudonym, PublicKey, RoomId, UnixSeconds};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
 use kith_protocol::limits::CONTENT_BYTES_MAX;
@@ -143,6 +144,10 @@ pub fn pack(data: &[u8]) {
 pub fn header(data: &[u8]) {
     if let Ok(header) = Header::decode(data) {
         assert_eq!(header.encode(), data);
+    }
+    // The body of an entry that says of another that it cannot be followed; it has one form, too.
+    if let Some(complaint) = Complaint::decode(data) {
+        assert_eq!(complaint.encode(), data);
     }
 }
 
