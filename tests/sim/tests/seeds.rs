@@ -91,6 +91,7 @@ fn seeds_that_failed_once_hold() {
         2_311_028,
         2_401_456,
         2_401_632,
+        2_500_303,
     ] {
         hold(seed, Plan::of_seed(seed));
     }
