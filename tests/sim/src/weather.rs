@@ -1,5 +1,5 @@
-//! Faults: which there are, when they begin, and how they end. What the machines come to survive later (a hub that lies or
-//! stays away, a backup that is put back) is one more kind here and one more arm in [`World::fault`].
+//! Faults: which there are, when they begin, and how they end. What the machines come to survive later is one more kind here,
+//! and one more arm in [`World::fault`] or, with dice of its own, one more count in the plan.
 
 use kith_protocol::ids::ConnectionId;
 

@@ -17,10 +17,6 @@ impl Core {
                 joining.offer.as_ref().is_some_and(|offer| offer.commit == entry.body && entry.header.id.sender.0 == state.pseudonym);
             return if ours { self.join_ordered(room, entry) } else { RowWhat::Nothing };
         }
-        if self.is_undone(room, &entry.header) {
-            self.gone(room);
-            return RowWhat::Undone(entry.header.id.sender.0);
-        }
         match self.with_group(room, |group, provider| group.stage(provider, &entry.body)) {
             Ok(Handshake::Own) => self.own_commit_ordered(room, entry),
             Ok(Handshake::Other(staged)) => {

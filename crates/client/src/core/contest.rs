@@ -12,7 +12,7 @@ use kith_protocol::sign::{SecretKey, verify};
 
 use super::facts::Facts;
 use super::machine::{Core, CoreError, before_key};
-use super::state::{BeforeState, Contests, Former, Intent, Key, Made, Noted, OutItem, Phase, RoomState, RowWhat, Who};
+use super::state::{BeforeState, Contests, Former, Intent, Key, Made, OutItem, Phase, RoomState, RowWhat, Who};
 use crate::mls::group::Group;
 
 impl RoomState {
@@ -41,7 +41,7 @@ impl Core {
         codec::decode_docket(&state.contests.docket).unwrap_or_default()
     }
 
-    fn settled_docket(state: &RoomState) -> Docket {
+    pub(super) fn settled_docket(state: &RoomState) -> Docket {
         let mut docket = Self::docket(state);
         let activity = |index: u32| {
             let (day, epoch) = state.contests.activity.get(index as usize).copied().unwrap_or_default();
@@ -354,49 +354,13 @@ impl Core {
         true
     }
 
-    /// The log was cut: all is as it was at the base, and what has stood since then is noted anew.
-    pub(super) fn note_again(state: &mut RoomState, base: Noted, kept: &[(Header, RowWhat)]) {
-        let contests = &mut state.contests;
-        (contests.docket, contests.activity, contests.leavers) = (base.docket, base.activity, base.leavers);
-        state.counters = base.counters;
-        for (header, what) in kept {
-            let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) else { continue };
-            match what {
-                RowWhat::Left => state.contests.leavers.push(header.id.sender.0),
-                RowWhat::Complained => {
-                    let mut docket = Self::settled_docket(state);
-                    // A complaint that counts is of its own epoch's commit.
-                    if let Some(contest) = docket.contests.iter_mut().find(|contest| contest.epoch == header.epoch) {
-                        contest.complaints.push(index as u32);
-                    }
-                    state.contests.docket = codec::encode_docket(&docket);
-                }
-                RowWhat::Unreadable(_) if header.kind != Kind::Message => continue,
-                _ => {}
-            }
-            Self::note(state, header, index);
-        }
-    }
-
-    /// An entry stands in the log.
-    pub(super) fn note(state: &mut RoomState, header: &Header, index: usize) {
-        Self::note_activity(state, header, index);
-        state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
-    }
-
     /// An entry stands in the log: its sender was there, in that epoch.
-    fn note_activity(state: &mut RoomState, header: &Header, index: usize) {
+    pub(super) fn note_activity(state: &mut RoomState, header: &Header, index: usize) {
         let epoch = header.epoch.0.min(state.contests.room_epoch);
         let activity = &mut state.contests.activity;
         activity.resize(activity.len().max(index + 1), (0, 0));
         let (day, newest) = &mut activity[index];
         *day = (*day).max(day_of(UnixSeconds(state.created), header.time));
         *newest = (*newest).max(epoch);
-    }
-
-    /// A commit of an epoch before this device's first: the room has gone back to before its join.
-    pub(super) fn is_undone(&self, room: &RoomId, header: &Header) -> bool {
-        let state = self.rooms.get(room);
-        state.is_some_and(|state| matches!(state.phase, Phase::Active) && state.joined_at > 0 && header.epoch.0 < state.joined_epoch)
     }
 }

@@ -249,6 +249,12 @@ impl Core {
         self.touch(room);
     }
 
+    /// An entry stands in the log.
+    pub(super) fn note(state: &mut RoomState, header: &Header, index: usize) {
+        Self::note_activity(state, header, index);
+        state.counters.insert((header.id.sender.0, header.id.counter.device), header.id.counter.number);
+    }
+
     /// Tells the server how far this device has come, so that the next session begins there.
     fn send_cursor(&mut self, room: &RoomId) {
         let Some(state) = self.rooms.get(room) else { return };

@@ -267,4 +267,28 @@ impl Core {
         self.session.sent.retain(|(of, _)| of != room);
         Some(())
     }
+
+    /// The log was cut: all is as it was at the base, and what has stood since then is noted anew.
+    pub(super) fn note_again(state: &mut RoomState, base: Noted, kept: &[(Header, RowWhat)]) {
+        let contests = &mut state.contests;
+        (contests.docket, contests.activity, contests.leavers) = (base.docket, base.activity, base.leavers);
+        state.counters = base.counters;
+        for (header, what) in kept {
+            let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0) else { continue };
+            match what {
+                RowWhat::Left => state.contests.leavers.push(header.id.sender.0),
+                RowWhat::Complained => {
+                    let mut docket = Self::settled_docket(state);
+                    // A complaint that counts is of its own epoch's commit.
+                    if let Some(contest) = docket.contests.iter_mut().find(|contest| contest.epoch == header.epoch) {
+                        contest.complaints.push(index as u32);
+                    }
+                    state.contests.docket = codec::encode_docket(&docket);
+                }
+                RowWhat::Unreadable(_) if header.kind != Kind::Message => continue,
+                _ => {}
+            }
+            Self::note(state, header, index);
+        }
+    }
 }

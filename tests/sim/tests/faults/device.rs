@@ -123,3 +123,27 @@ fn fault_22_what_is_replayed_is_shown_once_and_changes_nothing() {
     let send = say(&mut scene.world, 1, "on we go");
     assert_eq!(scene.put(one, &send), text("on we go"));
 }
+
+/// A commit of an epoch before its own join, whoever is said to have made it, takes no keys from a device: what has gone back is
+/// told by its co-op, and then nothing is forgotten either.
+#[test]
+fn fault_23_a_commit_of_before_its_join_takes_nothing_from_a_device() {
+    let mut scene = scene();
+    let room = scene.world.circles[0].id;
+    let author = pseudonym(&scene.world, 1);
+    let state = |world: &World| world.members[2].core.room_state(&room).map(|state| (state.epoch, state.joined_epoch)).unwrap();
+    let before = state(&scene.world);
+    assert!(before.1 > 0, "it joined");
+    let body = bytes::Bytes::from_static(b"no commit at all");
+    let (epoch, group_info) = (kith_protocol::ids::Epoch(0), bytes::Bytes::from_static(b"nor one of these"));
+    let junk = Send { room: scene.number(), counter: 1_000, epoch, kind: Kind::Commit, body, group_info };
+    let seq = scene.forge.put(author, &junk).seq;
+    let attestation = scene.forge.attest();
+    for frame in [ToMember::Entries(scene.forge.entries(scene.number())), ToMember::Attestation { room: scene.number(), attestation }] {
+        scene.world.members[2].core.handle_frame(scene.hub.wall(), frame);
+    }
+    let core = &mut scene.world.members[2].core;
+    assert_eq!(core.room_state(&room).unwrap().size, seq.0 + 1, "it was looked at");
+    assert_eq!((core.phase_name(&room), core.members(&room).map(|members| members.len())), ("active", Ok(3)));
+    assert_eq!(state(&scene.world), before);
+}
