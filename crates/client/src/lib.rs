@@ -8,3 +8,4 @@ pub mod mls;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 pub mod pack;
+pub mod pulse;

@@ -126,6 +126,14 @@ pub const MESSAGE_MS_MAX: u64 = 30_000;
 /// Silence on a member's connection after which the operating system asks whether the other end is there, seconds. It asks
 /// again every tenth of that, and closes what does not answer.
 pub const MEMBER_KEEPALIVE_S: u64 = 600;
+/// A member's device sends a ping when something that it asked has had no answer, not a byte, for so long, milliseconds.
+pub const PING_AFTER_MS: u64 = 10_000;
+/// And when it has heard nothing for so long, milliseconds: at first, and after a connection was lost.
+pub const PING_FIRST_MS: u64 = 60_000;
+/// The same at the most: each answered ping makes the next silence longer.
+pub const PING_MS_MAX: u64 = 900_000;
+/// A connection on which not a byte came for so long after a ping is lost, milliseconds. So is one that takes nothing.
+pub const PONG_MS_MAX: u64 = 20_000;
 /// Connections to the members' side that are open at once.
 pub const CONNECTIONS_MAX: usize = 12_000;
 /// Connections that have not authenticated yet, at once.

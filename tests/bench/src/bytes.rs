@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kith_client::core::{Event, ItemState};
+use kith_client::pulse::{Beat, Pulse};
 use kith_protocol::content::{CheckIn, Content};
 use kith_protocol::ids::{RoomId, RoomNumber, Seq, UnixSeconds};
 use kith_protocol::invite_link::{MembershipLink, RoomLink};
@@ -28,6 +29,10 @@ const TEXTS_36: [&str; 4] = [
 const BACKLOG: usize = 100;
 /// A device looks three times a second.
 const LOOKS_AN_HOUR: u64 = 3 * 3_600;
+/// A minute, four of them, a quarter of an hour.
+const SILENCES_TO_THE_LONGEST: usize = 2;
+const HOUR_MS: u64 = 3_600_000;
+const PULSE_MS: u64 = 300;
 const IDLE: Duration = Duration::from_secs(10);
 /// A request that the core never makes.
 const PROBE: u32 = u32::MAX;
@@ -177,13 +182,28 @@ async fn backlog(report: &mut Report, coop: &Coop, author: &mut Device, reader: 
 async fn idle(report: &mut Report, device: &mut Device, room: &RoomId) -> anyhow::Result<()> {
     round_trip(device, room).await?;
     device.tell_cursors().await?;
-    let before = device.meter();
+    let (before, mut clock) = (device.meter(), 0);
     for look in 0..LOOKS_AN_HOUR {
         device.core.handle_tick(UnixSeconds(now().0 + look / 3));
         device.checked()?;
         device.flush().await?;
     }
     device.listen(IDLE).await?;
+    // An hour in which nothing is heard but answers to pings, once silences have become as long as they may.
+    let mut pulse = Pulse::default();
+    for _ in 0..SILENCES_TO_THE_LONGEST {
+        while pulse.poll(clock) != Beat::Ping {
+            clock += PULSE_MS;
+        }
+        pulse.handle_heard(clock);
+    }
+    for _ in 0..HOUR_MS / PULSE_MS {
+        clock += PULSE_MS;
+        if pulse.poll(clock) == Beat::Ping {
+            device.ping().await?;
+            pulse.handle_heard(clock);
+        }
+    }
     add(report, "idle_hour", device.meter().since(before).both(), 32.0);
     Ok(())
 }

@@ -121,6 +121,16 @@ impl Device {
         }
     }
 
+    /// Asks whether the server is there, and waits for its answer.
+    pub async fn ping(&mut self) -> anyhow::Result<()> {
+        let (socket, _) = self.connection.as_mut().context("not connected")?;
+        socket.send(Message::Ping(bytes::Bytes::new())).await?;
+        match timeout(WAIT, socket.next()).await {
+            Ok(Some(Ok(Message::Pong(_)))) => Ok(()),
+            other => bail!("the answer to a ping, not {other:?}"),
+        }
+    }
+
     /// Takes what comes in that time, if anything does.
     pub async fn listen(&mut self, for_long: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + for_long;

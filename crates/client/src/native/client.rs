@@ -7,11 +7,13 @@ use futures_util::FutureExt;
 use kith_protocol::error::Code;
 use kith_protocol::ids::UnixSeconds;
 use kith_protocol::limits::RECONNECT_MS_MAX;
+use kith_protocol::member::ToServer;
 use tokio::time::Instant;
 
 use super::connection::{ConnectError, Connection};
 use super::home::{Home, HomeError, Outcome};
 use crate::core::{Core, CoreError, Event};
+use crate::pulse::{Beat, Pulse};
 
 /// Between two looks at what was refused for now.
 const TICK: Duration = Duration::from_millis(300);
@@ -47,6 +49,8 @@ pub fn now() -> UnixSeconds {
 pub struct Client {
     pub home: Home,
     connection: Option<Connection>,
+    pulse: Pulse,
+    began: Instant,
     backoff: Duration,
     /// What the server said last of what has not come about yet.
     put_off: Option<(Code, String)>,
@@ -77,6 +81,8 @@ impl Client {
         Self {
             home,
             connection: None,
+            pulse: Pulse::default(),
+            began: Instant::now(),
             backoff: RECONNECT_FIRST,
             put_off: None,
             tell,
@@ -103,12 +109,35 @@ impl Client {
     }
 
     async fn send(&mut self, outcome: Outcome) -> Result<Vec<Event>, ClientError> {
+        let is_asking = outcome.sends.iter().any(|frame| !matches!(frame, ToServer::Cursor { .. }));
         if let Some(connection) = self.connection.as_mut().filter(|_| !outcome.sends.is_empty())
             && !connection.send(outcome.sends).await
         {
             self.lost()?;
         }
+        if is_asking {
+            self.pulse.handle_asked(self.clock_ms());
+        }
         Ok(outcome.events)
+    }
+
+    fn clock_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Looks whether the other end is there, and asks it if that is due.
+    async fn feel(&mut self) -> Result<(), ClientError> {
+        let now = self.clock_ms();
+        let Some(connection) = self.connection.as_mut() else { return Ok(()) };
+        if connection.has_heard() {
+            self.pulse.handle_heard(now);
+        }
+        let is_there = match self.pulse.poll(now) {
+            Beat::Nothing => true,
+            Beat::Ping => connection.ping().await,
+            Beat::Lost => false,
+        };
+        if is_there { Ok(()) } else { self.lost() }
     }
 
     fn lost(&mut self) -> Result<(), ClientError> {
@@ -151,6 +180,7 @@ impl Client {
                 }
             }
             let events = self.take(deadline).await?;
+            self.feel().await?;
             if let Some(Event::Distrust { why, .. }) = events.iter().find(|event| matches!(event, Event::Distrust { .. })) {
                 return Err(ClientError::Distrust(why.clone()));
             }
@@ -191,6 +221,7 @@ impl Client {
         let connection = self.patiently(Connection::open(&address, secure)).await.map_err(ClientError::Connect)?;
         self.home.step(Core::handle_connected)?;
         self.connection = Some(connection);
+        self.pulse.handle_connected(self.clock_ms());
         self.backoff = RECONNECT_FIRST;
         Ok(())
     }
@@ -279,11 +310,14 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
 
+    use futures_util::StreamExt;
     use kith_protocol::codec::Encoding;
     use kith_protocol::ids::{Coop, RoomId};
     use kith_protocol::invite_link::MembershipLink;
+    use kith_protocol::limits::{PING_FIRST_MS, PONG_MS_MAX};
     use kith_protocol::sign::SecretKey;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::handshake::server;
     use tokio_tungstenite::tungstenite::http::HeaderValue;
     use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -367,6 +401,57 @@ mod tests {
         tokio::time::pause();
         assert!(matches!(client.sync(Instant::now() + 3 * PATIENCE).await, Err(ClientError::TimedOut)));
         assert_eq!(*SLOW.lock().unwrap(), [true]);
+    }
+
+    /// A client that stays, connected, and the other end.
+    async fn connected(folder: &Path) -> (Client, WebSocketStream<TcpStream>) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = newcomer(folder, &server, QUIET);
+        client.stay();
+        let greeted = async {
+            let (tcp, _) = server.accept().await.unwrap();
+            tokio_tungstenite::accept_hdr_async(tcp, choose_subprotocol).await.unwrap()
+        };
+        let (connected, other_end) = tokio::join!(client.connect(), greeted);
+        connected.unwrap();
+        (client, other_end)
+    }
+
+    /// Half of a connection is left when a phone changes networks. Whoever reads must not wait on it for ever.
+    #[tokio::test]
+    async fn a_connection_of_which_half_is_left_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        // The other end keeps its socket and reads nothing: nothing comes, and nothing fails.
+        let (mut client, _half) = connected(folder.path()).await;
+        tokio::time::pause();
+        let began = Instant::now();
+        let bound = Duration::from_millis(PING_FIRST_MS + PONG_MS_MAX);
+        assert!(matches!(client.until::<()>(began + bound - TICK, |_, _| Ok(None)).await, Err(ClientError::TimedOut)));
+        assert!(client.is_connected());
+        // Nobody listens there any more, so that it stays away.
+        assert!(matches!(client.until::<()>(began + bound + 8 * TICK, |_, _| Ok(None)).await, Err(ClientError::Connect(_))));
+        assert!(!client.is_connected());
+    }
+
+    /// One that answers is kept, and is asked ever less.
+    #[tokio::test]
+    async fn a_quiet_connection_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut client, mut other_end) = connected(folder.path()).await;
+        tokio::time::pause();
+        let mut pings = 0;
+        let answering = async {
+            while let Some(Ok(message)) = other_end.next().await {
+                pings += u32::from(message.is_ping());
+            }
+        };
+        let long = Instant::now() + Duration::from_millis(6 * PING_FIRST_MS);
+        tokio::select! {
+            ended = client.until::<()>(long, |_, _| Ok(None)) => assert!(matches!(ended, Err(ClientError::TimedOut))),
+            () = answering => panic!("it was closed"),
+        }
+        assert!(client.is_connected());
+        assert_eq!(pings, 2);
     }
 
     /// What could not be sent is said, but of what the caller waits for: that the caller says itself.

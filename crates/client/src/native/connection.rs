@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::Ipv6Addr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use kith_protocol::codec::{Encoding, decode_to_member, encode_to_server};
-use kith_protocol::limits::{MEMBER_FRAME_BYTES_MAX, TLS_HANDSHAKE_MS_MAX};
+use kith_protocol::limits::{MEMBER_FRAME_BYTES_MAX, PONG_MS_MAX, TLS_HANDSHAKE_MS_MAX};
 use kith_protocol::member::{ToMember, ToServer};
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -41,9 +44,38 @@ pub enum ConnectError {
     Plain,
 }
 
+/// A TCP connection of which one can tell whether a byte has come: a long message on a slow line is no silence.
+struct Listened {
+    tcp: TcpStream,
+    heard: bool,
+}
+
+impl AsyncRead for Listened {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        self.heard |= buf.filled().len() > before;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Listened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
 enum Socket {
-    Plain(Box<WebSocketStream<TcpStream>>),
-    Tls(Box<WebSocketStream<TlsStream<TcpStream>>>),
+    Plain(Box<WebSocketStream<Listened>>),
+    Tls(Box<WebSocketStream<TlsStream<Listened>>>),
 }
 
 /// One connection to the co-op.
@@ -116,6 +148,7 @@ impl Connection {
                 return Err(ConnectError::Plain);
             }
             let _ = tcp.set_nodelay(true);
+            let tcp = Listened { tcp, heard: false };
             let scheme = if secure { "wss" } else { "ws" };
             let bad = |error| ConnectError::WebSocket(Box::new(error));
             let mut request = format!("{scheme}://{}{SESSION_PATH}", target.authority()).into_client_request().map_err(bad)?;
@@ -133,22 +166,45 @@ impl Connection {
         tokio::time::timeout(Duration::from_millis(TLS_HANDSHAKE_MS_MAX), opening).await.map_err(|_| ConnectError::Slow)?
     }
 
-    /// Sends frames with one flush. `false`: the connection is gone.
+    /// Sends frames with one flush. `false`: the connection is gone, or takes nothing any more.
     pub async fn send(&mut self, frames: Vec<ToServer>) -> bool {
-        for frame in &frames {
-            let message = Message::Binary(encode_to_server(frame, Encoding::Binary));
-            let fed = match &mut self.socket {
-                Socket::Plain(ws) => ws.feed(message).await,
-                Socket::Tls(ws) => ws.feed(message).await,
+        self.write(frames.iter().map(|frame| Message::Binary(encode_to_server(frame, Encoding::Binary)))).await
+    }
+
+    /// Asks whether the other end is there. `false`: as with [`Self::send`].
+    pub async fn ping(&mut self) -> bool {
+        self.write([Message::Ping(bytes::Bytes::new())]).await
+    }
+
+    async fn write(&mut self, messages: impl IntoIterator<Item = Message>) -> bool {
+        let patience = Duration::from_millis(PONG_MS_MAX);
+        for message in messages {
+            let fed = async {
+                match &mut self.socket {
+                    Socket::Plain(ws) => ws.feed(message).await,
+                    Socket::Tls(ws) => ws.feed(message).await,
+                }
             };
-            if fed.is_err() {
+            if !matches!(tokio::time::timeout(patience, fed).await, Ok(Ok(()))) {
                 return false;
             }
         }
-        match &mut self.socket {
-            Socket::Plain(ws) => ws.flush().await.is_ok(),
-            Socket::Tls(ws) => ws.flush().await.is_ok(),
-        }
+        let flushed = async {
+            match &mut self.socket {
+                Socket::Plain(ws) => ws.flush().await,
+                Socket::Tls(ws) => ws.flush().await,
+            }
+        };
+        matches!(tokio::time::timeout(patience, flushed).await, Ok(Ok(())))
+    }
+
+    /// Whether a byte has come since this was asked last.
+    pub fn has_heard(&mut self) -> bool {
+        let listened = match &mut self.socket {
+            Socket::Plain(ws) => ws.get_mut(),
+            Socket::Tls(ws) => ws.get_mut().get_mut().0,
+        };
+        std::mem::take(&mut listened.heard)
     }
 
     /// The next frame. `None`: the connection is gone. What does not decode is passed over: a newer server may say more.
