@@ -4,4 +4,5 @@
 mod device;
 mod forge;
 mod hub;
+mod insider;
 mod mirror;
