@@ -110,7 +110,7 @@ impl Coop {
             .arg(&self.folder)
             .env("KITHD_LOG", "debug")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
             .expect("kithd starts");

@@ -120,7 +120,7 @@ fn secrets(world: &World, membership: &[&str], room_link: &str) -> Vec<(String, 
     add("a room invite", RoomLink::parse(room_link).unwrap().invite.seed());
     for home in ["H1", "H2"] {
         let found = device_secrets(world, home);
-        for kind in ["device key", "leaf key", "an epoch secret", "a private key"] {
+        for kind in ["device key", "leaf key", "an epoch secret", "a message secret", "a resumption secret", "a private key"] {
             assert!(found.iter().any(|(name, _)| name.contains(kind)), "{home} has {kind}");
         }
         secrets.extend(found);
@@ -178,9 +178,13 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window[0] == needle[0] && window == needle)
 }
 
-/// What the device's MLS store calls the secrets of a group's epoch, and the private HPKE keys of its leaf and path.
+/// What the device's MLS store calls the secrets that messages are read and written by, those that a later group may begin
+/// with, the secrets of a group's epoch, the private HPKE keys of its leaf and path, and those of leaves without a group.
+const MESSAGE_SECRETS: u8 = 9;
+const RESUMPTION_SECRETS: u8 = 10;
 const EPOCH_SECRETS: u8 = 12;
 const EPOCH_KEY_PAIRS: u8 = 13;
+const LEAF_KEY_PAIR: u8 = 15;
 
 /// Every 32-byte secret of a device's memory: seeds of keys, and the values of its MLS store.
 fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
@@ -202,12 +206,18 @@ fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
                 secrets.push((format!("{home}'s leaf key"), room.leaf_seed.to_vec()));
             }
             // Each 32-byte value stands behind its length.
-            [b'm', b'g', rest @ ..] => {
+            [b'm', rest @ ..] => {
                 let values = behind_lengths(value.value());
-                let (what, found): (&str, Vec<Vec<u8>>) = match rest.get(33) {
+                let label = match rest {
+                    [b'g', rest @ ..] => rest.get(33),
+                    _ => rest.get(1),
+                };
+                let (what, found): (&str, Vec<Vec<u8>>) = match label {
+                    Some(&MESSAGE_SECRETS) => ("a message secret", message_secrets(value.value(), &rest[2..34])),
+                    Some(&RESUMPTION_SECRETS) => ("a resumption secret", values),
                     Some(&EPOCH_SECRETS) => ("an epoch secret", values),
                     // Beside each private key stands its public one, which is for everybody.
-                    Some(&EPOCH_KEY_PAIRS) => {
+                    Some(&EPOCH_KEY_PAIRS | &LEAF_KEY_PAIR) => {
                         ("a private key", values.iter().filter(|value| values.contains(&public_half(value))).cloned().collect())
                     }
                     _ => continue,
@@ -218,6 +228,28 @@ fn device_secrets(world: &World, home: &str) -> Vec<(String, Vec<u8>)> {
         }
     }
     secrets
+}
+
+/// Of each epoch there are three secrets, then the group's context, then the tree of secrets; of epochs that are over also
+/// the leaves. Context and leaves are for everybody. The present epoch comes last.
+fn message_secrets(value: &[u8], group: &[u8]) -> Vec<Vec<u8>> {
+    // A GroupContext begins with version, ciphersuite and group (RFC 9420 section 8.1).
+    let context = [&[0, 1, 0, 3, 32], group].concat();
+    let contexts: Vec<usize> = (0..value.len() - context.len()).filter(|at| value[*at..].starts_with(&context)).collect();
+    let mut found = Vec::new();
+    for at in &contexts {
+        // Its length is a number of two bytes, seven bits in each.
+        for secret in value[at - 2 - 3 * 33..at - 2].chunks(33) {
+            assert_eq!(secret[0], 32, "three secrets before a context");
+            found.push(secret[1..].to_vec());
+        }
+    }
+    let last = *contexts.last().expect("the present epoch");
+    let length = usize::from(value[last - 2] & 0x7f) + (usize::from(value[last - 1]) << 7);
+    let tree = behind_lengths(&value[last + length..]);
+    assert!(!tree.is_empty(), "a tree of secrets");
+    found.extend(tree);
+    found
 }
 
 fn behind_lengths(value: &[u8]) -> Vec<Vec<u8>> {
