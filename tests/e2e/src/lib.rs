@@ -1,5 +1,6 @@
 //! Real binaries, as a person or a script uses them: co-ops and their members in a temporary folder, on loopback.
 
+pub mod door;
 pub mod proxy;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::door::Door;
 use crate::proxy::Line;
 
 /// How long a server may take to serve.
@@ -90,6 +92,8 @@ pub struct Coop {
 pub struct World {
     pub dir: TempDir,
     pub coops: Vec<Coop>,
+    /// Ways in for members, one for each co-op, if the test wants to look.
+    pub doors: Vec<Door>,
     /// Bad lines between them, if the test wants any.
     pub lines: Vec<Line>,
 }
@@ -230,7 +234,7 @@ impl World {
             coop
         });
         let coops = coops.collect();
-        let mut world = Self { dir, coops, lines: Vec::new() };
+        let mut world = Self { dir, coops, doors: Vec::new(), lines: Vec::new() };
         world.coops.iter_mut().for_each(Coop::start);
         world
     }
@@ -301,7 +305,13 @@ impl World {
     /// A member of a co-op by its number.
     pub fn join(&self, coop: usize, home: &str, name: &str) {
         let invite: Value = serde_json::from_str(&self.coops[coop].kithd(&["invite", "--json"])).expect("JSON");
-        self.kith(home, &["join", invite["link"].as_str().expect("a link"), "--name", name]);
+        let mut link = invite["link"].as_str().expect("a link").to_owned();
+        if let Some(door) = self.doors.get(coop) {
+            let [there, here] = [self.coops[coop].port, door.port].map(|port| format!("127.0.0.1:{port}"));
+            assert!(link.contains(&there), "{link}");
+            link = link.replace(&there, &here);
+        }
+        self.kith(home, &["join", &link, "--name", name]);
     }
 
     /// A room of `first` at the first co-op with `second` of the second in it.

@@ -1,13 +1,15 @@
 //! Killed servers and clients, tampered stores, and lines that come and go.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kith_e2e::door::Door;
 use kith_e2e::{Dice, World, http, lines_of, stderr_of, texts, until};
+use kith_protocol::member::ToServer;
 use serde_json::json;
 
 /// `kill -9` of either server and of `kith` itself during 200 sends from both sides, at moments that a seed draws.
@@ -27,6 +29,7 @@ fn fault_39_nor_at_moments_that_nobody_chose() {
 fn kill_at_random(seed: u64) {
     let mut dice = Dice::new(seed);
     let mut world = World::two_coops();
+    world.doors = world.coops.iter().map(|coop| Door::to(coop.port)).collect();
     let room = world.shared_room();
     let mut acknowledged = Vec::new();
     // Of either server, and of either side's command while it ran.
@@ -42,20 +45,21 @@ fn kill_at_random(seed: u64) {
             (child, text)
         });
         // A command takes up to a quarter of a second, or on a fast machine a quarter of that: every stage of it may be hit.
-        // Whatever the seed, each server is hit once.
-        let is_due = i % 50 == 10;
-        match if is_due { 0 } else { dice.roll(6) } {
+        // Whatever the seed, each server is hit once, and each side's command.
+        let due = [10, 20].iter().position(|at| i % 50 == *at);
+        let half = i as usize / 50;
+        match due.map_or_else(|| dice.roll(6), |due| due as u64) {
             0 => {
-                let coop = if is_due { i as usize / 50 } else { dice.roll(2) as usize };
+                let coop = due.map_or_else(|| dice.roll(2) as usize, |_| half);
                 wait(Duration::from_millis(dice.roll(250)));
                 world.coops[coop].kill();
                 world.coops[coop].start();
                 kills[coop] += 1;
             }
             1 => {
-                let longest = [60, 250][dice.roll(2) as usize];
+                let longest = due.map_or_else(|| [60, 250][dice.roll(2) as usize], |_| 10);
                 wait(Duration::from_millis(dice.roll(longest)));
-                let side = dice.roll(2) as usize;
+                let side = due.map_or_else(|| dice.roll(2) as usize, |_| half);
                 // One that has ended by itself was not killed.
                 let runs = matches!(children[side].0.try_wait(), Ok(None));
                 let _ = children[side].0.kill();
@@ -70,7 +74,7 @@ fn kill_at_random(seed: u64) {
         }
     }
     println!("seed {seed:#x}: killed alder {}, birch {}, the first's commands {}, the second's {}", kills[0], kills[1], kills[2], kills[3]);
-    assert!(kills[0] > 0 && kills[1] > 0 && kills[2] + kills[3] > 0, "seed {seed:#x}: {kills:?}");
+    assert!(kills.iter().all(|kills| *kills > 0), "seed {seed:#x}: {kills:?}");
     assert!(acknowledged.len() > 150, "seed {seed:#x}: {} acknowledged", acknowledged.len());
     // The outboxes go out, and both sides come to the same end.
     for home in ["H1", "H2", "H1", "H2"] {
@@ -97,10 +101,27 @@ fn kill_at_random(seed: u64) {
         let unreadable: Vec<_> = lines.iter().filter(|line| line["kind"] == "unreadable").collect();
         assert!(unreadable.is_empty(), "seed {seed:#x}: {unreadable:?}");
     }
+    no_key_twice(&world, seed);
     let verified = ["H1", "H2"].map(|home| world.kith_lines(home, &["verify", &room]).remove(0));
     for report in &verified {
         assert_eq!((&report["ok"], &report["root"]), (&json!(true), &verified[0]["root"]), "seed {seed:#x}");
         assert!(report["cosigned_by"].as_array().is_some_and(|by| !by.is_empty()), "seed {seed:#x}: {report}");
+    }
+}
+
+/// A device whose memory went back would make something else under a number, with keys, that it has used. Of all that left
+/// the devices there is one form for each number in an epoch, however often it was sent.
+fn no_key_twice(world: &World, seed: u64) {
+    for (door, home) in world.doors.iter().zip(["H1", "H2"]) {
+        let (mut forms, mut sends) = (HashMap::new(), 0);
+        for frame in door.frames().into_iter().flatten() {
+            let ToServer::Send(send) = frame else { continue };
+            sends += 1;
+            let form = forms.entry((send.room, send.counter, send.epoch)).or_insert_with(|| send.body.clone());
+            assert_eq!(*form, send.body, "seed {seed:#x}: {home} made two things under {} in epoch {}", send.counter, send.epoch.0);
+        }
+        println!("seed {seed:#x}: {home} sent {sends} entries, {} of them again", sends - forms.len());
+        assert!(forms.len() >= 100, "seed {seed:#x}: {home} sent {}", forms.len());
     }
 }
 
