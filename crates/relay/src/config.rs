@@ -1,6 +1,7 @@
 //! A co-op's folder: one file of configuration, its keys, its database, and the socket for its steward's commands.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ pub const LOCK_AGAIN: Duration = Duration::from_millis(50);
 /// What is wrong with the folder, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}. {advice}", advice = advice(error.kind()))]
     Io { path: PathBuf, error: std::io::Error },
     #[error("{0} has no kithd.toml. Make a co-op there first: kithd init {0} --name YOUR.DOMAIN")]
     NoFolder(PathBuf),
     #[error("{0} holds a co-op already. Choose another folder, or delete that one if it is not needed")]
     Exists(PathBuf),
-    #[error("kithd.toml: {0}")]
+    #[error("kithd.toml: {0}. Mend it there; deploy/kithd.example.toml explains every option")]
     Config(String),
     #[error("keys.toml is damaged: {0}. Restore it from a backup: without it the co-op cannot prove who it is")]
     Keys(String),
@@ -35,8 +36,18 @@ pub enum FolderError {
     NoAddress(SocketAddr),
     #[error("another kithd works in {0}. Stop it first, or wait until it has stopped")]
     Running(PathBuf),
-    #[error("the system has no randomness: {0}")]
+    #[error("the system has no randomness: {0}. No key is made without; try again once the machine has started up")]
     Random(String),
+}
+
+/// What a steward can do about a file.
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::PermissionDenied => "Run kithd as the user whom the folder belongs to",
+        ErrorKind::NotFound => "Look whether the path is right",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "Make room on the disk, then try again",
+        _ => "Look at the disk and the folder, then try again",
+    }
 }
 
 /// `kithd.toml`. Every option has a default or is asked for by `kithd init`.

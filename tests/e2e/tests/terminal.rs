@@ -71,6 +71,32 @@ fn errors_are_for_people() {
     let output = Command::new(program("kithd")).args(init).env("RUST_BACKTRACE", "1").output().unwrap();
     let error = stderr_of(&output);
     assert!(!output.status.success() && error.lines().count() == 1 && error.contains("Choose another folder"), "{error}");
+    // Each says what to do next.
+    let at = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(at("wrong")).unwrap();
+    std::fs::write(at("wrong/kithd.toml"), "name = 3").unwrap();
+    std::fs::write(at("file"), "").unwrap();
+    let (nowhere, wrong, below) = (at("nowhere"), at("wrong"), at("file/below"));
+    let servers: [(&[&str], &str); 4] = [
+        (&["serve", &nowhere], "Make a co-op there first: kithd init"),
+        (&["serve", &wrong], "deploy/kithd.example.toml explains every option"),
+        (&["init", &below, "--name", "alder.test"], "Look at the disk and the folder"),
+        (&["init", "/proc/kith", "--name", "alder.test"], "Look whether the path is right"),
+    ];
+    for (arguments, advice) in servers {
+        let output = Command::new(program("kithd")).args(arguments).output().unwrap();
+        assert!(!output.status.success() && stderr_of(&output).contains(advice), "{arguments:?}: {}", stderr_of(&output));
+    }
+    let members: [(&str, &[&str], &str); 4] = [
+        ("H8", &["rooms"], "kith join LINK"),
+        ("H1", &["read", "ffff"], "`kith rooms` lists yours"),
+        ("H1", &["outbox", "cancel", "999"], "`kith outbox list` shows them"),
+        ("H8", &["join", "kith:nothing", "--name", "first"], "link"),
+    ];
+    for (home, arguments, advice) in members {
+        let output = world.try_kith(home, arguments);
+        assert!(!output.status.success() && stderr_of(&output).contains(advice), "{arguments:?}: {}", stderr_of(&output));
+    }
 }
 
 /// A second server on one folder would sign a second history.
@@ -165,4 +191,33 @@ fn strangers_at_the_links_port_are_bounded() {
     world.introduce();
     let up = || kith_e2e::http(world.coops[0].port, "/metrics").is_some_and(|text| text.contains("kith_links 1\n"));
     kith_e2e::until("the link", Duration::from_secs(10), up);
+}
+
+/// Colours are for terminals; what others wrote steers none.
+#[test]
+fn a_terminal_gets_colours_and_nobody_elses_orders() {
+    const ORDERS: &str = "calm \u{1b}[31m\u{7}\u{9b}2J and clear";
+    const SHOWN: &str = "calm \u{fffd}[31m\u{fffd}\u{fffd}2J and clear";
+    let (world, room) = alone();
+    world.kith("H1", &["say", &room, ORDERS]);
+    let plain = world.kith("H1", &["read", &room]);
+    assert!(plain.contains(SHOWN) && !plain.contains('\u{1b}'), "{plain:?}");
+    // `script` gives the program a terminal of its own, and passes on what it writes there.
+    let at_a_terminal = |is_coloured: bool| {
+        let line = format!("'{}' --home '{}' read {room}", program("kith").display(), world.home("H1").display());
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null()).env_remove("NO_COLOR");
+        if !is_coloured {
+            script.env("NO_COLOR", "1");
+        }
+        let output = script.output().expect("`script` of util-linux runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let coloured = at_a_terminal(true);
+    assert!(coloured.contains(SHOWN), "{coloured:?}");
+    let codes: std::collections::BTreeSet<&str> =
+        coloured.split('\u{1b}').skip(1).map(|rest| rest.split_inclusive('m').next().unwrap_or(rest)).collect();
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), ["[0m", "[1m", "[2m"], "colours, and nothing else");
+    assert!(!at_a_terminal(false).contains('\u{1b}'));
 }

@@ -33,7 +33,7 @@ pub enum CoreError {
     ShutOut,
     #[error("that room is not ready yet: this device is still joining it. Try again in a moment")]
     NotReady,
-    #[error("you are in that room already")]
+    #[error("you are in that room already. `kith read ROOM` shows what is said there")]
     AlreadyIn,
     #[error(
         "this device's copy of the room is older than what it has sent (a restored backup?). It can still read; to write again, join with a fresh link from another --home"
@@ -55,7 +55,7 @@ pub enum CoreError {
     OutboxFull,
     #[error("no such item in the outbox. `kith outbox list` shows them")]
     NoSuchItem,
-    #[error("that one has been handed to a server already and cannot be taken back")]
+    #[error("that one has been handed to a server already and cannot be taken back. `kith read ROOM` shows how far it has come")]
     TooLate,
     #[error(transparent)]
     Content(#[from] ContentError),

@@ -27,7 +27,7 @@ pub enum HomeError {
     Database(String),
     #[error("{0} can be read by others. Run: chmod 700 {0}")]
     Open(PathBuf),
-    #[error("the system has no randomness: {0}")]
+    #[error("the system has no randomness: {0}. No key is made without; try again in a moment")]
     Random(String),
     #[error(transparent)]
     Core(#[from] CoreError),
