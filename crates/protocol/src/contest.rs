@@ -152,14 +152,14 @@ impl Docket {
         self.kept.retain(|kept| needed.contains(kept));
     }
 
-    /// A commit that most of its jury has answered in a later epoch stands, and so does one that is old; then everything before
-    /// it stands too.
+    /// A commit that most of its own jury has answered in a later epoch stands, and so does one that is old, once everything
+    /// before it does. The jury of a later one has no part in it: whoever made a bad commit may have let its friends in since.
     pub fn settle(&mut self, now: UnixSeconds, current: Epoch, activity: impl Fn(u32) -> Activity) {
         let stands = |contest: &Contest| {
             let followed = contest.jury.iter().filter(|index| activity(**index).epoch > contest.epoch).count();
             2 * followed > contest.jury.len() || now.0.saturating_sub(contest.time.0) > CONTESTABLE_S
         };
-        let settled = self.contests.iter().rposition(stands).map_or(0, |at| at + 1);
+        let settled = self.contests.iter().take_while(|contest| stands(contest)).count();
         self.contests.drain(..settled);
         self.thin(current);
     }
@@ -265,7 +265,13 @@ mod tests {
             docket.settle(UnixSeconds(9), Epoch(3), seen(epochs));
             assert_eq!((docket.contests.len(), docket.kept.len()), (left, left), "{epochs:?}");
         }
-        let mut docket = docket(0..3);
+        // Those who came in by the second commit answer it: that says nothing of the first.
+        let mut docket = Docket::default();
+        docket.begin(contest(0, 0, &[0, 1, 2, 3]));
+        docket.begin(contest(1, 0, &[0, 1, 2, 3, 4, 5, 6, 7, 8]));
+        docket.settle(UnixSeconds(9), Epoch(2), |who| Activity { day: 0, epoch: Epoch(if who > 3 { 2 } else { 0 }) });
+        assert_eq!((docket.contests.len(), docket.admits(1, Epoch(0), &complaint(10))), (2, true));
+        let mut docket = self::docket(0..3);
         docket.settle(UnixSeconds(1 + CONTESTABLE_S), Epoch(3), seen([0; 4]));
         assert_eq!(docket.contests.len(), 2, "seven days of header time");
     }

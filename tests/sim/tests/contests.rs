@@ -221,3 +221,38 @@ fn who_has_left_keeps_no_keys() {
     assert_eq!(keys(&world, leaver), Default::default());
     assert!(world.members[leaver].stored(&room).next().is_some());
 }
+
+/// Who is behind cannot judge a complaint of a later commit, and servers can: it counts for one of its sender's entries all the
+/// same. Else a device would take nothing more of that member but messages.
+#[test]
+fn who_was_behind_goes_on_with_whoever_complained_meanwhile() {
+    for seed in 1..=4 {
+        let mut world = begun(seed);
+        let (room, creator) = (room(&world), world.circles[0].creator);
+        let others: Vec<usize> = (0..6).filter(|at| *at != creator).collect();
+        let (behind, late, quiet) = (&others[..3], others[3], others[4]);
+        let tell = |world: &World| world.trace().tail(60);
+        blind(&mut world, behind, 10);
+        world.open_invite(creator, 0).unwrap();
+        world.go_on(5_000).unwrap();
+        blind(&mut world, &[late], 10);
+        world.open_invite(creator, 0).unwrap();
+        world.go_on(5_000).unwrap();
+        assert_eq!(kinds(&world, Kind::Complaint), 4, "seed {seed}: three of the first, one of the second\n{}", tell(&world));
+        blind(&mut world, &others[..4], 20);
+        // Without one of those who could follow, three are more than half.
+        world.leave(quiet, 0);
+        world.go_on(1_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world)));
+        // What it says is to be read after its commit, which takes the author out.
+        world.say(late, 0);
+        world.go_on(5_000).unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world)));
+        assert_eq!(world.members[creator].core.phase_name(&room), "left", "seed {seed}\n{}", tell(&world));
+        for member in behind {
+            world.say(*member, 0);
+        }
+        world.go_on(5_000).unwrap();
+        let epochs: Vec<u64> = others[..4].iter().map(|at| world.members[*at].core.room_state(&room).unwrap().epoch).collect();
+        assert!(epochs.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {epochs:?}\n{}", tell(&world));
+        world.end().unwrap_or_else(|violation| panic!("seed {seed}: {violation}\n{}", tell(&world)));
+    }
+}

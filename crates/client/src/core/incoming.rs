@@ -223,9 +223,10 @@ impl Core {
             state.senders.push(header.id.sender.0);
         }
         // An invalid handshake has no effect, on counters neither; a message that cannot be opened is still its sender's next.
-        // A commit that cannot be followed is valid to the servers.
+        // A commit that cannot be followed is valid to the servers, and so is what they alone can judge because of it.
         let is_beyond = header.kind == Kind::Commit && state.is_behind();
-        let is_invalid = header.kind != Kind::Message && !is_beyond && matches!(what, RowWhat::Unreadable(_));
+        let is_for_servers = is_beyond || (state.is_behind() && header.epoch.0 > state.epoch);
+        let is_invalid = header.kind != Kind::Message && !is_for_servers && matches!(what, RowWhat::Unreadable(_));
         if let Some(index) = state.senders.iter().position(|who| *who == header.id.sender.0).filter(|_| !is_invalid) {
             Self::note(state, header, index);
         }
