@@ -121,7 +121,8 @@ fn no_key_twice(world: &World, seed: u64) {
             assert_eq!(*form, send.body, "seed {seed:#x}: {home} made two things under {} in epoch {}", send.counter, send.epoch.0);
         }
         println!("seed {seed:#x}: {home} sent {sends} entries, {} of them again", sends - forms.len());
-        assert!(forms.len() >= 100, "seed {seed:#x}: {home} sent {}", forms.len());
+        // A command that was killed before it had stored anything sent nothing.
+        assert!(forms.len() >= 50, "seed {seed:#x}: {home} sent {}", forms.len());
     }
 }
 
