@@ -404,7 +404,8 @@ impl Group {
             return false;
         };
         let signature = tail[..SIGNATURE_LEN].strip_prefix(&SIGNATURE_HEAD).and_then(|bytes| Signature::from_slice(bytes).ok());
-        let Some((signature, Ok(context))) = signature.map(|it| (it, self.group.public_group().group_context().tls_serialize_detached())) else {
+        let Some((signature, Ok(context))) = signature.map(|it| (it, self.group.public_group().group_context().tls_serialize_detached()))
+        else {
             return false;
         };
         // What the signature covers begins as the message does: version and wire format, then the content.
