@@ -171,11 +171,6 @@ impl SecretKey {
     }
 }
 
-/// Strict verification of what [`SecretKey::sign_mls`] signed.
-pub fn verify_mls(key: &PublicKey, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
-    verify_note(key, message, signature)
-}
-
 /// Strict verification of a statement.
 pub fn verify(key: &PublicKey, transcript: &Transcript, signature: &Signature) -> Result<(), BadSignature> {
     verify_note(key, transcript.as_bytes(), signature)

@@ -13,7 +13,7 @@ use kith_protocol::member::ToServer;
 use kith_protocol::sign::SecretKey;
 
 use crate::coop::wall;
-use crate::nonsense::spoil;
+use crate::nonsense::{Nonsense, spoil};
 
 /// Where in a key of the MLS store it says what the value is (behind two prefixes, the group's id and its length), and what
 /// the private keys of a leaf and its path are.
@@ -62,7 +62,7 @@ pub struct Member {
     /// Commits that it has sent, by their counters.
     sent: BTreeSet<(RoomId, u64)>,
     /// The room in which its next commit is nonsense.
-    pub mad_in: Option<RoomId>,
+    pub mad_in: Option<(RoomId, Nonsense)>,
     /// Hashes of such commits.
     pub nonsense: Vec<Hash>,
 }
@@ -133,10 +133,10 @@ impl Member {
         if send.kind != Kind::Commit {
             return frame;
         }
-        if self.mad_in != Some(id) {
+        let Some((_, nonsense)) = self.mad_in.filter(|(room, _)| *room == id) else {
             self.sent.insert((id, send.counter));
             return frame;
-        }
+        };
         // What a server may have already is what it is.
         if !self.sent.insert((id, send.counter)) {
             return frame;
@@ -148,7 +148,7 @@ impl Member {
         }
         let key = [&b"r"[..], &id.0].concat();
         let mut room: RoomState = postcard::from_bytes(&self.disk[&key]).expect("what was persisted can be read");
-        spoil(send, &SecretKey::from_seed(room.leaf_seed));
+        spoil(send, &SecretKey::from_seed(room.leaf_seed), nonsense);
         let made = room.outbox.iter_mut().filter_map(|item| item.made.as_mut()).find(|made| made.counter == send.counter);
         let made = made.expect("it is in the outbox before it is sent");
         (made.body, made.group_info) = (send.body.to_vec(), send.group_info.to_vec());

@@ -27,8 +27,29 @@ fn labelled(label: &str, content: &[u8]) -> Vec<u8> {
     [with_length(format!("MLS 1.0 {label}").as_bytes()), with_length(content)].concat()
 }
 
-/// Turns a member's good commit into one that nobody can follow, with a GroupInfo that fits it.
-pub fn spoil(send: &mut Send, leaf: &SecretKey) {
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonsense {
+    /// Another confirmation tag.
+    Confirmation,
+    /// No membership tag. Nothing that is signed covers it, and servers have no key to check it with.
+    Membership,
+}
+
+/// Turns a member's good commit into one that nobody can follow.
+pub fn spoil(send: &mut Send, leaf: &SecretKey, nonsense: Nonsense) {
+    match nonsense {
+        Nonsense::Confirmation => confirm_nothing(send, leaf),
+        Nonsense::Membership => {
+            let whole = send.body.len() - TAG;
+            assert_eq!(send.body[whole], 32, "the tag's length");
+            send.body = [&send.body[..whole], &[0]].concat().into();
+        }
+    }
+}
+
+/// With a GroupInfo that fits it.
+fn confirm_nothing(send: &mut Send, leaf: &SecretKey) {
     let mut commit = send.body.to_vec();
     // The confirmation tag stands before the membership tag at the very end, and outside of what is signed.
     let tag = commit.len() - 2 * TAG + 1;

@@ -13,6 +13,7 @@ use kith_relay::coop::steward::Request;
 use crate::checks::{Check, Violation};
 use crate::member::Said;
 use crate::network::Place;
+use crate::nonsense::Nonsense;
 use crate::world::World;
 
 /// Stands in every text, name and room name, and must stand nowhere on a server.
@@ -125,7 +126,7 @@ impl World {
         }
         self.count("member goes mad");
         self.note(|_| format!("member {member} goes mad in {}", short(&room)));
-        self.members[member].mad_in = Some(room);
+        self.members[member].mad_in = Some((room, Nonsense::Confirmation));
         if member == creator {
             let _ = self.open_invite(member, at);
         }

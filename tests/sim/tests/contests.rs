@@ -4,6 +4,7 @@ use kith_protocol::ids::{Pseudonym, RoomId};
 use kith_protocol::judge::{RoomFacts, Standing};
 use kith_protocol::log::Kind;
 use kith_sim::network::{LINK_DELAY_MS_MAX, SESSION_DELAY_MS_MAX};
+use kith_sim::nonsense::Nonsense;
 use kith_sim::{Plan, World, hub_of};
 
 const PLAN: Plan = Plan { coops: 3, members: 6, voters: 3, rough_ms: 0, ..Plan::PAIR };
@@ -33,13 +34,14 @@ fn kinds(world: &World, kind: Kind) -> usize {
 
 #[test]
 fn fault_23_a_commit_that_nobody_can_follow_is_void() {
-    for seed in 1..=6 {
+    let kinds_of = [Nonsense::Confirmation, Nonsense::Membership];
+    for (seed, nonsense) in (1..=6).flat_map(|seed| kinds_of.map(|nonsense| (seed, nonsense))) {
         let mut world = begun(seed);
         let room = room(&world);
         let mad = world.circles[0].creator;
         let who = Pseudonym(world.members[mad].core.room_state(&room).unwrap().pseudonym);
         let epoch = world.coops[hub_of(&world, &world.circles[0])].room(&room).unwrap().log().unwrap().epoch();
-        world.members[mad].mad_in = Some(room);
+        world.members[mad].mad_in = Some((room, nonsense));
         world.open_invite(mad, 0).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         assert_eq!(world.members[mad].nonsense.len(), 1, "seed {seed}");
         let tell = |world: &World| world.trace().tail(60);
@@ -71,7 +73,7 @@ fn the_room_goes_on_within_two_round_trips() {
         let room = room(&world);
         let mad = world.circles[0].creator;
         let who = Pseudonym(world.members[mad].core.room_state(&room).unwrap().pseudonym);
-        world.members[mad].mad_in = Some(room);
+        world.members[mad].mad_in = Some((room, Nonsense::Confirmation));
         let standing = |world: &World| {
             let hub = &world.coops[hub_of(world, &world.circles[0])];
             hub.room(&room).and_then(|room| room.log()).map(|log| log.standing(&who))

@@ -153,15 +153,6 @@ impl Core {
             state.contests.room_epoch = epoch + 1;
             return RowWhat::Unreadable(why);
         }
-        // Servers let nothing into the log that a member did not sign. Whoever put this there would have it condemned for it.
-        let author = (entry.header.id.sender.0, entry.header.id.counter.device);
-        let is_member = !state.removed.contains(&author.0);
-        if let Some(key) = state.leaf_keys.get(&author).copied().filter(|_| is_member)
-            && !self.with_group(room, |group, _| Ok(group.is_signed_by(&entry.body, &PublicKey(key)))).unwrap_or(false)
-        {
-            return RowWhat::Unreadable("a commit that its member did not sign".to_owned());
-        }
-        let Some(state) = self.rooms.get_mut(room) else { return RowWhat::Nothing };
         let is_own = entry.header.id.sender.0 == state.pseudonym;
         tracing::warn!(seq = entry.header.seq.0, why, "a commit cannot be followed");
         let Some(contest) = self.contest(room, &entry.header) else { return RowWhat::Unreadable(why) };

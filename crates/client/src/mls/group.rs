@@ -9,7 +9,7 @@ use kith_protocol::ids::{Epoch, Hash, Pseudonym, PublicKey, RoomId};
 use kith_protocol::judge::{CommitFacts, JoinFacts};
 use kith_protocol::limits::{FORWARD_MAX, OUT_OF_ORDER_MAX, PAST_EPOCHS_MAX};
 use kith_protocol::room::{EXTENSION_RECOVERY_KEY, EXTENSION_ROOM_CONTEXT, EXTENSIONS_ALL, RoomContext};
-use kith_protocol::sign::{SecretKey, Signature, verify_mls};
+use kith_protocol::sign::SecretKey;
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{DeserializeBytes as _, Serialize as _};
 use openmls::prelude::*;
@@ -157,13 +157,6 @@ fn parse_group_info(bytes: &[u8]) -> Result<VerifiableGroupInfo, GroupError> {
         _ => Err(foreign("not a GroupInfo")),
     }
 }
-
-/// A signature with its length before it, and a tag with its own (RFC 9420 section 2.1.2).
-const SIGNATURE_HEAD: [u8; 2] = [0x40, 64];
-const SIGNATURE_LEN: usize = 2 + 64;
-const TAG_LEN: usize = 1 + 32;
-/// RFC 9420 sections 5.1.2 and 6.1.
-const FRAMED_CONTENT_LABEL: &[u8] = b"MLS 1.0 FramedContentTBS";
 
 fn parse_message(bytes: &[u8]) -> Result<ProtocolMessage, GroupError> {
     let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes).map_err(|error| GroupError::Unreadable(error.to_string()))?;
@@ -395,24 +388,6 @@ impl Group {
             }
         }
         Ok(facts)
-    }
-
-    /// Whether a member's commit in this epoch is signed by that leaf, whatever else may be wrong with it (RFC 9420 sections
-    /// 6.1 and 6.2). What follows the content has a fixed length: signature, confirmation tag, membership tag.
-    pub fn is_signed_by(&self, commit: &[u8], leaf: &PublicKey) -> bool {
-        let Some((signed, tail)) = commit.len().checked_sub(SIGNATURE_LEN + 2 * TAG_LEN).map(|end| commit.split_at(end)) else {
-            return false;
-        };
-        let signature = tail[..SIGNATURE_LEN].strip_prefix(&SIGNATURE_HEAD).and_then(|bytes| Signature::from_slice(bytes).ok());
-        let Some((signature, Ok(context))) = signature.map(|it| (it, self.group.public_group().group_context().tls_serialize_detached()))
-        else {
-            return false;
-        };
-        // What the signature covers begins as the message does: version and wire format, then the content.
-        let content = [signed, &context].concat();
-        let Ok(content) = VLBytes::new(content).tls_serialize_detached() else { return false };
-        let label = [&[FRAMED_CONTENT_LABEL.len() as u8], FRAMED_CONTENT_LABEL].concat();
-        verify_mls(leaf, &[label, content].concat(), &signature).is_ok()
     }
 
     pub fn merge(&mut self, provider: &Provider, staged: Staged) -> Result<(), GroupError> {
