@@ -17,16 +17,29 @@ type Sent = Arc<Mutex<Vec<u8>>>;
 pub struct Door {
     pub port: u16,
     sent: Arc<Mutex<Vec<Sent>>>,
+    /// The next entry that comes is kept from the server.
+    swallows: Arc<AtomicBool>,
     is_closing: Arc<AtomicBool>,
     accepting: Option<JoinHandle<()>>,
 }
 
+fn entries(sent: &[u8]) -> usize {
+    frames(sent).iter().filter(|frame| matches!(frame, ToServer::Send(_))).count()
+}
+
 /// Copies until either end is gone, and lets the other know.
-fn copy(mut from: TcpStream, mut to: TcpStream, keep: Option<Sent>) {
+fn copy(mut from: TcpStream, mut to: TcpStream, keep: Option<(Sent, Arc<AtomicBool>)>) {
     let mut chunk = [0; 4_096];
     while let Ok(read @ 1..) = from.read(&mut chunk) {
-        if let Some(keep) = &keep {
-            keep.lock().expect("nobody failed with it").extend_from_slice(&chunk[..read]);
+        if let Some((keep, swallows)) = &keep {
+            let mut sent = keep.lock().expect("nobody failed with it");
+            let is_on = swallows.load(Ordering::Relaxed);
+            let before = if is_on { entries(&sent) } else { 0 };
+            sent.extend_from_slice(&chunk[..read]);
+            if is_on && entries(&sent) > before {
+                swallows.store(false, Ordering::Relaxed);
+                continue;
+            }
         }
         if to.write_all(&chunk[..read]).is_err() {
             break;
@@ -41,7 +54,8 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (sent, is_closing) = (Arc::new(Mutex::new(Vec::<Sent>::new())), Arc::new(AtomicBool::new(false)));
-        let (kept, closing) = (sent.clone(), is_closing.clone());
+        let swallows = Arc::new(AtomicBool::new(false));
+        let (kept, closing, swallowing) = (sent.clone(), is_closing.clone(), swallows.clone());
         let accepting = std::thread::spawn(move || {
             for here in listener.incoming() {
                 if closing.load(Ordering::Relaxed) {
@@ -52,11 +66,21 @@ impl Door {
                 let (Ok(here_too), Ok(there_too)) = (here.try_clone(), there.try_clone()) else { continue };
                 let keep = Sent::default();
                 kept.lock().expect("nobody failed with it").push(keep.clone());
-                std::thread::spawn(move || copy(here, there, Some(keep)));
+                let keep = Some((keep, swallowing.clone()));
+                std::thread::spawn(move || copy(here, there, keep));
                 std::thread::spawn(move || copy(there_too, here_too, None));
             }
         });
-        Self { port, sent, is_closing, accepting: Some(accepting) }
+        Self { port, sent, swallows, is_closing, accepting: Some(accepting) }
+    }
+
+    /// Keeps the next entry from the server, with what comes in one piece with it.
+    pub fn swallow(&self) {
+        self.swallows.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_swallowed(&self) -> bool {
+        !self.swallows.load(Ordering::Relaxed)
     }
 
     /// What devices sent so far, connection by connection; of the last message of one that was cut, nothing.

@@ -73,6 +73,9 @@ fn kill_at_random(seed: u64) {
             }
         }
     }
+    for (door, home) in ["H1", "H2"].into_iter().enumerate() {
+        kill_between_sending_and_hearing(&world, door, home, &room);
+    }
     no_key_twice(&world, seed);
     println!("seed {seed:#x}: killed alder {}, birch {}, the first's commands {}, the second's {}", kills[0], kills[1], kills[2], kills[3]);
     assert!(kills.iter().all(|kills| *kills > 0), "seed {seed:#x}: {kills:?}");
@@ -92,6 +95,8 @@ fn kill_at_random(seed: u64) {
         let times = order[0].iter().filter(|(_, other)| other == text).count();
         assert_eq!(times, 1, "seed {seed:#x}: {text}");
     }
+    let again = order[0].iter().filter(|(_, text)| text == "said by one that was killed").count();
+    assert_eq!(again, 2, "seed {seed:#x}: once by each");
     for (_, text) in order[0].iter().filter(|(_, text)| text.starts_with("message")) {
         assert!(said.contains(text), "nobody said {text}");
         assert_eq!(order[0].iter().filter(|(_, other)| other == text).count(), 1, "seed {seed:#x}: {text} is doubled");
@@ -109,6 +114,19 @@ fn kill_at_random(seed: u64) {
     }
 }
 
+/// An entry has left the device, and no server has it: with the next command it is sent again.
+fn kill_between_sending_and_hearing(world: &World, door: usize, home: &str, room: &str) {
+    // What waits from before goes first.
+    world.kith(home, &["say", room, "before it is killed", "--wait", "ordered"]);
+    let door = &world.doors[door];
+    door.swallow();
+    let mut child = world.command(home, &["say", room, "said by one that was killed"]).stderr(Stdio::null()).spawn().unwrap();
+    until("an entry on its way", Duration::from_secs(20), || door.has_swallowed());
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    world.kith(home, &["say", room, "after it was killed", "--wait", "ordered"]);
+}
+
 /// A device whose memory went back would make something else under a number, with keys, that it has used. Of all that left
 /// the devices there is one form for each number in an epoch, however often it was sent.
 fn no_key_twice(world: &World, seed: u64) {
@@ -120,6 +138,7 @@ fn no_key_twice(world: &World, seed: u64) {
             let form = forms.entry((send.room, send.counter, send.epoch)).or_insert_with(|| send.body.clone());
             assert_eq!(*form, send.body, "seed {seed:#x}: {home} made two things under {} in epoch {}", send.counter, send.epoch.0);
         }
+        assert!(sends > forms.len(), "seed {seed:#x}: {home} sent nothing again");
         println!("seed {seed:#x}: {home} sent {sends} entries, {} of them again", sends - forms.len());
         // A command that was killed before it had stored anything sent nothing.
         assert!(forms.len() >= 50, "seed {seed:#x}: {home} sent {}", forms.len());

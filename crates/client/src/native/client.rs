@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use kith_protocol::error::Code;
 use kith_protocol::ids::UnixSeconds;
 use kith_protocol::limits::RECONNECT_MS_MAX;
-use kith_protocol::member::ToServer;
+use kith_protocol::member::{ToMember, ToServer};
 use tokio::time::Instant;
 
 use super::connection::{ConnectError, Connection};
@@ -109,6 +109,8 @@ impl Client {
     }
 
     async fn send(&mut self, outcome: Outcome) -> Result<Vec<Event>, ClientError> {
+        // What came before a question is no answer to it.
+        self.listen();
         let is_asking = outcome.sends.iter().any(|frame| !matches!(frame, ToServer::Cursor { .. }));
         if let Some(connection) = self.connection.as_mut().filter(|_| !outcome.sends.is_empty())
             && !connection.send(outcome.sends).await
@@ -127,17 +129,29 @@ impl Client {
 
     /// Looks whether the other end is there, and asks it if that is due.
     async fn feel(&mut self) -> Result<(), ClientError> {
+        self.listen();
         let now = self.clock_ms();
         let Some(connection) = self.connection.as_mut() else { return Ok(()) };
-        if connection.has_heard() {
-            self.pulse.handle_heard(now);
-        }
-        let is_there = match self.pulse.poll(now) {
+        let beat = self.pulse.poll(now);
+        let is_there = match beat {
             Beat::Nothing => true,
             Beat::Ping => connection.ping().await,
             Beat::Lost => false,
         };
-        if is_there { Ok(()) } else { self.lost() }
+        if !is_there {
+            return self.lost();
+        }
+        if beat == Beat::Ping {
+            // A full line may have held it up.
+            self.pulse.handle_pinged(self.clock_ms());
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self) {
+        if self.connection.as_mut().is_some_and(Connection::has_heard) {
+            self.pulse.handle_heard(self.clock_ms());
+        }
     }
 
     fn lost(&mut self) -> Result<(), ClientError> {
@@ -221,8 +235,10 @@ impl Client {
         let connection = self.patiently(Connection::open(&address, secure)).await.map_err(ClientError::Connect)?;
         self.home.step(Core::handle_connected)?;
         self.connection = Some(connection);
+        // The server speaks first.
+        self.listen();
         self.pulse.handle_connected(self.clock_ms());
-        self.backoff = RECONNECT_FIRST;
+        self.pulse.handle_asked(self.clock_ms());
         Ok(())
     }
 
@@ -260,6 +276,9 @@ impl Client {
                 Some(Some(frame)) => frames.push(frame),
                 Some(None) | None => break,
             }
+        }
+        if frames.iter().any(|frame| matches!(frame, ToMember::Ready)) {
+            self.backoff = RECONNECT_FIRST;
         }
         let ((), events) = self.run(|core| frames.into_iter().for_each(|frame| core.handle_frame(now(), frame))).await?;
         Ok(events)
@@ -310,14 +329,15 @@ mod tests {
     use std::path::Path;
     use std::sync::Mutex;
 
-    use futures_util::StreamExt;
-    use kith_protocol::codec::Encoding;
+    use futures_util::{SinkExt, StreamExt};
+    use kith_protocol::codec::{Encoding, encode_to_member};
     use kith_protocol::ids::{Coop, RoomId};
     use kith_protocol::invite_link::MembershipLink;
-    use kith_protocol::limits::{PING_FIRST_MS, PONG_MS_MAX};
+    use kith_protocol::limits::{PING_AFTER_MS, PING_FIRST_MS, PONG_MS_MAX};
     use kith_protocol::sign::SecretKey;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
     use tokio_tungstenite::tungstenite::handshake::server;
     use tokio_tungstenite::tungstenite::http::HeaderValue;
     use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
@@ -417,20 +437,51 @@ mod tests {
         (client, other_end)
     }
 
-    /// Half of a connection is left when a phone changes networks. Whoever reads must not wait on it for ever.
+    /// Half of a connection is left when a phone changes networks. Whoever reads must not wait on it for ever: neither for
+    /// the server's first word, nor for the answer to what was said in answer to it.
     #[tokio::test]
     async fn a_connection_of_which_half_is_left_is_given_up() {
+        for has_greeted in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            // The other end keeps its socket and reads nothing: nothing comes, and nothing fails.
+            let (mut client, mut half) = connected(folder.path()).await;
+            tokio::time::pause();
+            if has_greeted {
+                let challenge = encode_to_member(&ToMember::Challenge { nonce: [7; 32] }, Encoding::Binary);
+                half.send(Message::Binary(challenge)).await.unwrap();
+            }
+            let began = Instant::now();
+            let bound = Duration::from_millis(PING_AFTER_MS + PONG_MS_MAX);
+            assert!(matches!(client.until::<()>(began + bound - TICK, |_, _| Ok(None)).await, Err(ClientError::TimedOut)));
+            assert!(client.is_connected(), "{has_greeted}");
+            // Nobody listens there any more, so that it stays away.
+            let ended = client.until::<()>(began + bound + 8 * TICK, |_, _| Ok(None)).await;
+            assert!(matches!(ended, Err(ClientError::Connect(_))), "{has_greeted}: {ended:?}");
+            tokio::time::resume();
+        }
+    }
+
+    /// A server that lets one in and then shuts the door is not asked again at once, for ever.
+    #[tokio::test]
+    async fn fault_45_a_server_that_closes_at_once_is_dialled_ever_less() {
         let folder = tempfile::tempdir().unwrap();
-        // The other end keeps its socket and reads nothing: nothing comes, and nothing fails.
-        let (mut client, _half) = connected(folder.path()).await;
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = newcomer(folder.path(), &server, QUIET);
+        client.stay();
         tokio::time::pause();
-        let began = Instant::now();
-        let bound = Duration::from_millis(PING_FIRST_MS + PONG_MS_MAX);
-        assert!(matches!(client.until::<()>(began + bound - TICK, |_, _| Ok(None)).await, Err(ClientError::TimedOut)));
-        assert!(client.is_connected());
-        // Nobody listens there any more, so that it stays away.
-        assert!(matches!(client.until::<()>(began + bound + 8 * TICK, |_, _| Ok(None)).await, Err(ClientError::Connect(_))));
-        assert!(!client.is_connected());
+        let (dials, long) = (std::cell::Cell::new(0), Instant::now() + Duration::from_secs(60));
+        let shutting = async {
+            loop {
+                let (tcp, _) = server.accept().await.unwrap();
+                drop(tokio_tungstenite::accept_hdr_async(tcp, choose_subprotocol).await);
+                dials.set(dials.get() + 1);
+            }
+        };
+        tokio::select! {
+            ended = client.until::<()>(long, |_, _| Ok(None)) => assert!(ended.is_err()),
+            () = shutting => {}
+        }
+        assert!((5..60).contains(&dials.get()), "{} times", dials.get());
     }
 
     /// One that answers is kept, and is asked ever less.
@@ -445,13 +496,14 @@ mod tests {
                 pings += u32::from(message.is_ping());
             }
         };
-        let long = Instant::now() + Duration::from_millis(6 * PING_FIRST_MS);
+        let long = Instant::now() + Duration::from_millis(PING_AFTER_MS + 6 * PING_FIRST_MS);
         tokio::select! {
             ended = client.until::<()>(long, |_, _| Ok(None)) => assert!(matches!(ended, Err(ClientError::TimedOut))),
             () = answering => panic!("it was closed"),
         }
         assert!(client.is_connected());
-        assert_eq!(pings, 2);
+        // One for the server's first word, which does not come, and two in silence.
+        assert_eq!(pings, 3);
     }
 
     /// What could not be sent is said, but of what the caller waits for: that the caller says itself.
