@@ -1,5 +1,6 @@
 //! The walk: two co-ops, one encrypted room, from one member's hand to another's eye. Word for word what the README shows.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -40,10 +41,16 @@ fn a_check_in_travels() {
 
     let room = world.kith("H1", &["room", "new", "Tuesday circle"]);
     let room_link = world.kith("H1", &["room", "invite", &room]);
+    // What a device deletes when it has used it is looked for all the same.
+    let mut keys = BTreeMap::new();
+    keep_secrets(&world, &mut keys);
     assert_eq!(world.kith("H2", &["room", "join", &room_link]), room);
+    keep_secrets(&world, &mut keys);
     let check_in: Vec<&str> = [&["checkin", room.as_str()], &CHECK_IN[..10]].concat();
     world.kith("H1", &check_in);
+    keep_secrets(&world, &mut keys);
     world.kith("H2", &["say", &room, "I am here", "--wait", "held"]);
+    keep_secrets(&world, &mut keys);
 
     let read = world.kith_lines("H2", &["read", &room]);
     let shown: Vec<&Value> = read.iter().filter(|line| line["kind"] == "checkin" || line["kind"] == "text").collect();
@@ -71,7 +78,10 @@ fn a_check_in_travels() {
     nobody_on_call(&world, &room);
     follow_beside_say(&world, &room);
     let metrics: Vec<String> = world.coops.iter().map(|coop| http(coop.port, "/metrics").unwrap()).collect();
-    let secrets = secrets(&world, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
+    let early = keys.len();
+    keep_secrets(&world, &mut keys);
+    println!("{} secrets of devices, {early} before the last talk", keys.len());
+    let secrets = secrets(&keys, &[&link_of_a, link_of_b["link"].as_str().unwrap()], &room_link);
     // While they run there is a write-ahead log, afterwards the database is whole without one.
     canaries(&world, &metrics, &secrets, true);
     for coop in &mut world.coops {
@@ -107,8 +117,15 @@ fn follow_beside_say(world: &World, room: &str) {
     follow.wait().unwrap();
 }
 
+/// The secrets that devices have now, beside those that they had.
+fn keep_secrets(world: &World, keys: &mut BTreeMap<Vec<u8>, String>) {
+    for home in ["H1", "H2"] {
+        keys.extend(device_secrets(world, home).into_iter().map(|(name, key)| (key, name)));
+    }
+}
+
 /// What nobody but members may know.
-fn secrets(world: &World, membership: &[&str], room_link: &str) -> Vec<(String, Vec<u8>)> {
+fn secrets(keys: &BTreeMap<Vec<u8>, String>, membership: &[&str], room_link: &str) -> Vec<(String, Vec<u8>)> {
     let mut secrets: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, bytes: &[u8]| secrets.push((name.to_owned(), bytes.to_vec()));
     for text in ["I am here", "slept badly", "tired", "hopeful", "Tuesday circle", "please_listen", "while I follow", FIRST, SECOND] {
@@ -119,12 +136,11 @@ fn secrets(world: &World, membership: &[&str], room_link: &str) -> Vec<(String, 
     }
     add("a room invite", RoomLink::parse(room_link).unwrap().invite.seed());
     for home in ["H1", "H2"] {
-        let found = device_secrets(world, home);
         for kind in ["device key", "leaf key", "an epoch secret", "a message secret", "a resumption secret", "a private key"] {
-            assert!(found.iter().any(|(name, _)| name.contains(kind)), "{home} has {kind}");
+            assert!(keys.values().any(|name| name.contains(kind) && name.contains(home)), "{home} has {kind}");
         }
-        secrets.extend(found);
     }
+    secrets.extend(keys.iter().map(|(key, name)| (name.clone(), key.clone())));
     secrets
 }
 
